@@ -1,0 +1,1 @@
+"""Layers; they know no disease."""

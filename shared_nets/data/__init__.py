@@ -1,0 +1,1 @@
+"""Readers, datalists for public datasets, synthetic phantoms."""

@@ -1,0 +1,1 @@
+"""Networks that a bundle names, one file a network."""

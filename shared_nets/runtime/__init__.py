@@ -1,0 +1,1 @@
+"""Run one bundle on one study; what every door calls."""

@@ -1,0 +1,1 @@
+"""Name maps between public checkpoints and ours."""

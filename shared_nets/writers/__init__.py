@@ -1,0 +1,1 @@
+"""Result to JSON, picture and other files, as plain functions."""

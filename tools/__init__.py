@@ -1,0 +1,1 @@
+"""Command lines over shared_nets."""
