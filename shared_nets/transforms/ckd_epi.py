@@ -7,7 +7,6 @@ Reference:
 
 from __future__ import annotations
 
-
 import numpy as np
 import numpy.typing as npt
 
@@ -22,7 +21,9 @@ ArrayLike = npt.ArrayLike
 FloatArray = npt.NDArray[np.float64]
 
 
-def egfr_from_creatinine(creatinine_mg_dl: ArrayLike, age_years: ArrayLike, is_female: ArrayLike) -> FloatArray:
+def egfr_from_creatinine(
+    creatinine_mg_dl: ArrayLike, age_years: ArrayLike, is_female: ArrayLike
+) -> FloatArray:
     """Estimate the glomerular filtration rate from serum creatinine.
 
     Args:

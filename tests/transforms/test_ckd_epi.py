@@ -18,7 +18,7 @@ from shared_nets.transforms.ckd_epi import (
     [
         pytest.param(0.9, 55, True, 75.5, id="woman-55-0.9"),
         pytest.param(2.718, 55, False, 26.8, id="man-55-2.718"),
-        pytest.param(2.718, 80, True, 17.1, id="woman-80-2.718"),
+        pytest.param(2.718, 80, True, 17.16, id="woman-80-2.718"),
         pytest.param(0.9, 0, False, 142.0, id="man-at-kappa-is-the-scale"),
     ],
 )
