@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from shared_nets.refusals import InputRefused
+
 RESEARCH_USE_ONLY = "Research use only. Not a medical device. Not for diagnosis or treatment."
 
 
 class CKDStudy(TypedDict, total=False):
     """One study as a datalist names it, before anything is read.
 
-    Keys: ``image`` path of a CT series or volume; ``mask`` path of a kidney mask; ``clinical`` path of a
-    JSON or CSV file, or the values themselves; ``study_id`` names the output folder; for training
+    Keys: ``study_id`` names the output folder; ``image`` path of a CT series or volume; ``mask`` path of a
+    kidney mask; ``clinical`` path of a JSON or CSV file, or the values themselves; where the answer is known
     ``egfr_ml_min`` (mL/min/1.73 m²) and ``egfr_is_lower_bound``.
     """
 
+    study_id: str
     image: Any
     mask: Any
     clinical: Any
-    study_id: str
     egfr_ml_min: float
     egfr_is_lower_bound: bool
 
@@ -30,3 +32,119 @@ class Finding:
 
     code: str
     message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its unit and its prediction interval.
+
+    Args:
+        value: the estimate.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        level: share of people whose true value the interval should hold, 0 to 1.
+        unit: UCUM unit.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KidneySlices:
+    """Which slices the network saw, and how much kidney they show.
+
+    Args:
+        indices: slice numbers along the volume's slice axis, one a network slice.
+        positions_mm: where they lie along the slice normal, mm, in the coordinates of the scanner.
+        is_valid: false where a short study repeats a slice.
+        areas_mm2: kidney cross-section of each, mm².
+        num_kidney_slices: slices of the volume that show kidney at all.
+        sop_instance_uids: of the slices, where the source is DICOM.
+    """
+
+    indices: tuple[int, ...]
+    positions_mm: tuple[float, ...]
+    is_valid: tuple[bool, ...]
+    areas_mm2: tuple[float, ...]
+    num_kidney_slices: int
+    sop_instance_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a result comes from, enough to make it again.
+
+    Args:
+        bundle: name of the bundle.
+        bundle_version: its version.
+        config_sha256: sha256 of the configuration as it was run, paths of the study left out.
+        weights_sha256: sha256 of every weight file, by its name.
+        packages: version of every library that takes part.
+        image: source kind, UIDs, shape and spacing of the image; empty without one.
+        mask: source and label set of the mask.
+        repairs: what the readers repaired.
+        thresholds: numbers that decide, by name.
+    """
+
+    bundle: str
+    bundle_version: str
+    config_sha256: str
+    weights_sha256: dict[str, str]
+    packages: dict[str, str]
+    image: dict[str, Any]
+    mask: dict[str, Any]
+    repairs: tuple[Finding, ...]
+    thresholds: dict[str, float | str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CKDResult:
+    """What the CKD bundle says of one study; every form (JSON, picture) is written from this.
+
+    Args:
+        study_id: name of the study.
+        creatinine: baseline serum creatinine, mg/dL; ``None`` from a network that only classifies.
+        egfr: CKD-EPI 2021, mL/min/1.73 m²; ``None`` likewise.
+        stage: KDIGO G stage of the estimate.
+        stage_probabilities: probability of each KDIGO G stage; they add up to 1.
+        slices: the slices used.
+        clinical_used: clinical value by name, each ``{"value", "unit", "source"}``.
+        clinical_missing: names of the schema that nobody supplied.
+        warnings: what a reader of the result must know.
+        statements: what no result of this kind can show.
+        provenance: where it comes from.
+    """
+
+    study_id: str
+    creatinine: Estimate | None
+    egfr: Estimate | None
+    stage: str
+    stage_probabilities: dict[str, float]
+    slices: KidneySlices
+    clinical_used: dict[str, dict[str, Any]]
+    clinical_missing: tuple[str, ...]
+    warnings: tuple[Finding, ...]
+    statements: tuple[str, ...]
+    provenance: Provenance
+    notice: str = RESEARCH_USE_ONLY
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOutcome:
+    """The end of one study: a result with its files, or a refusal with its file; never both.
+
+    Args:
+        study_id: name of the study.
+        result: the result; ``None`` when the study was refused.
+        refusal: why it was refused; ``None`` when there is a result.
+        files: what was written, by kind.
+    """
+
+    study_id: str
+    result: CKDResult | None
+    refusal: InputRefused | None
+    files: dict[str, str]

@@ -1,0 +1,208 @@
+"""Which studies a run is about: one, a folder of them, or a datalist; and a dataset that survives refusals."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.data import Dataset
+
+from shared_nets.refusals import InputRefused
+
+logger = logging.getLogger(__name__)
+
+_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".dcm")
+_STUDY_ID = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def list_studies(
+    *,
+    image: str | None = None,
+    mask: str | None = None,
+    clinical: Any = None,
+    study_id: str | None = None,
+    datalist: str | Sequence[Mapping[str, Any]] | None = None,
+    datalist_key: str | None = None,
+    dataset_dir: str | None = None,
+) -> list[dict[str, Any]]:
+    """List the studies of a run, in a fixed order.
+
+    Exactly one of three ways: ``image`` and/or ``mask`` name one study; ``datalist`` names many (a JSON list,
+    a JSON object with a list under ``datalist_key``, or a list of dictionaries; relative paths start at
+    ``dataset_dir``, or at the file's folder without one); ``dataset_dir`` alone is a folder whose subfolders
+    are studies, each with ``ct/`` (or ``ct.nii.gz`` …), ``mask.*`` and ``clinical.json`` or ``clinical.csv``.
+
+    Args:
+        image: path of a CT series or volume.
+        mask: path of a kidney mask.
+        clinical: path of clinical values, or the values themselves.
+        study_id: name of the study's output folder; by default taken from the image's or mask's name.
+        datalist: see above.
+        datalist_key: key of the list inside a JSON object.
+        dataset_dir: see above.
+
+    Returns:
+        Items with ``study_id`` and those of ``image``, ``mask``, ``clinical`` and targets that are there.
+
+    Raises:
+        InputRefused: nothing to do (``INPUT_EMPTY``), or a path that does not exist (``INPUT_NOT_FOUND``).
+    """
+    if image is not None or mask is not None:
+        if datalist is not None:
+            raise ValueError("image and datalist must not both be given, got both.")
+        single = {"image": image, "mask": mask, "clinical": clinical}
+        name = study_id or _name_of(image if image is not None else mask)
+        return [_item(name, {k: v for k, v in single.items() if v is not None})]
+    if datalist is not None:
+        studies = _from_datalist(datalist, datalist_key, dataset_dir)
+    elif dataset_dir is not None:
+        studies = _from_folder(Path(dataset_dir))
+    else:
+        raise InputRefused(
+            "INPUT_EMPTY",
+            "No study was named.",
+            "Give --image and --mask, or --dataset_dir, or --datalist.",
+        )
+    ids = [study["study_id"] for study in studies]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        raise ValueError(f"study_id must occur once, got more than one of {twice[:5]}.")
+    return studies
+
+
+class StudyDataset(Dataset):
+    """A dataset in which a refused study is an item, not an exception.
+
+    Args:
+        data: items as :func:`list_studies` makes them.
+        transform: preprocessing; an :class:`InputRefused` that it raises becomes
+            ``{"study_id", "refusal"}``. Any other error is a defect and is raised.
+    """
+
+    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable | None = None) -> None:
+        super().__init__(list(data), transform)
+
+    def _transform(self, index: int) -> Any:
+        item = dict(self.data[index])
+        try:
+            return self.transform(item) if self.transform is not None else item
+        except Exception as error:
+            refusal = refusal_behind(error)
+            if refusal is None:
+                raise
+            logger.warning("%s is refused: %s", item["study_id"], refusal)
+            return {"study_id": item["study_id"], "refusal": refusal}
+
+
+def refusal_behind(error: BaseException) -> InputRefused | None:
+    """Find the refusal that an error was raised from; MONAI wraps what a transform raises.
+
+    Args:
+        error: what was caught.
+
+    Returns:
+        The refusal, or ``None`` when the error has another cause.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, InputRefused):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _from_datalist(
+    datalist: str | Sequence[Mapping[str, Any]], key: str | None, dataset_dir: str | None
+) -> list[dict[str, Any]]:
+    base = Path(dataset_dir) if dataset_dir is not None else Path()
+    rows: Any = datalist
+    if isinstance(datalist, str | Path):
+        path = Path(datalist)
+        if not path.is_file():
+            raise InputRefused(
+                "INPUT_NOT_FOUND", f"There is no datalist {path.name}.", "Check the path given as --datalist."
+            )
+        if dataset_dir is None:
+            base = path.parent
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputRefused(
+                "INPUT_UNREADABLE",
+                f"{path.name} is not JSON: {error}.",
+                "Write the datalist as a JSON list of studies.",
+            ) from error
+    if isinstance(rows, dict):
+        if key is None and len(rows) == 1:
+            (key,) = rows
+        if key not in rows:
+            raise InputRefused(
+                "INPUT_UNREADABLE",
+                f"The datalist has no list {key!r}.",
+                f"Set --datalist_key to one of {sorted(rows)}.",
+            )
+        rows = rows[key]
+    if not rows:
+        raise InputRefused("INPUT_EMPTY", "The datalist names no study.", "Add studies to the datalist.")
+    studies = []
+    for row in rows:
+        named = dict(row)
+        name = named.pop("study_id", None) or _name_of(named.get("image") or named.get("mask"))
+        for part in ("image", "mask", "clinical"):
+            if isinstance(named.get(part), str):
+                named[part] = str(base / named[part])
+        studies.append(_item(str(name), named))
+    return studies
+
+
+def _from_folder(folder: Path) -> list[dict[str, Any]]:
+    if not folder.is_dir():
+        raise InputRefused(
+            "INPUT_NOT_FOUND", f"There is no folder {folder.name}.", "Check the path given as --dataset_dir."
+        )
+    studies = []
+    for study in sorted(path for path in folder.iterdir() if path.is_dir()):
+        parts: dict[str, Any] = {}
+        for part in ("ct", "mask", "clinical"):
+            suffixes = (".json", ".csv") if part == "clinical" else ("", *_VOLUMES)
+            found = [p for p in (study / f"{part}{suffix}" for suffix in suffixes) if p.exists()]
+            if len(found) > 1:
+                raise InputRefused(
+                    "SERIES_AMBIGUOUS",
+                    f"{study.name} holds more than one {part}: {', '.join(p.name for p in found)}.",
+                    "Keep one of them.",
+                )
+            if found:
+                parts["image" if part == "ct" else part] = str(found[0])
+        if "image" in parts or "mask" in parts:
+            studies.append(_item(study.name, parts))
+        else:
+            logger.warning("%s is skipped: it holds neither ct nor mask.", study.name)
+    if not studies:
+        raise InputRefused(
+            "INPUT_EMPTY",
+            f"{folder.name} holds no study.",
+            "Lay it out as STUDY/ct/, STUDY/mask.nii.gz, STUDY/clinical.json.",
+        )
+    return studies
+
+
+def _item(name: str, parts: Mapping[str, Any]) -> dict[str, Any]:
+    clean = _STUDY_ID.sub("_", name).strip("._")
+    if not clean:
+        raise ValueError(f"study_id must hold letters or digits, got {name!r}.")
+    return {"study_id": clean, **parts}
+
+
+def _name_of(path: Any) -> str:
+    if not isinstance(path, str | Path):
+        return "study"
+    stem = Path(path).resolve().name
+    for suffix in sorted(_VOLUMES, key=len, reverse=True):
+        if stem.lower().endswith(suffix):
+            return stem[: -len(suffix)] or "study"
+    return stem or "study"

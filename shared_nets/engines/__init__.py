@@ -1,0 +1,1 @@
+"""Ignite engines: how a run goes through its studies."""

@@ -1,0 +1,1 @@
+"""Inferers: from a network and its inputs to a prediction."""
