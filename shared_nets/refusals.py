@@ -28,6 +28,7 @@ CODES: dict[str, str] = {
     "GEOMETRY_MIXED_SIZE": "the slices differ in size",
     "GEOMETRY_MIXED_ORIENTATION": "the slices differ in orientation",
     "GEOMETRY_TOO_FEW_SLICES": "there are too few slices for a volume",
+    "GEOMETRY_CONFLICT": "the header says in two ways where the image lies, and they differ",
     "GEOMETRY_NOT_A_VOLUME": "the image is not one three-dimensional volume",
     # pixels
     "PIXEL_RESCALE_INVALID": "the rescale slope or intercept is missing, zero or not a number",
@@ -52,6 +53,7 @@ CODES: dict[str, str] = {
     "CLINICAL_BAD_VALUE": "a clinical value is not a number or not one of the allowed words",
     "CLINICAL_REQUIRED_MISSING": "a clinical value that the result cannot do without is missing",
     "CLINICAL_CASE_NOT_FOUND": "the clinical table has no single row for this study",
+    "CLINICAL_GIVEN_TWICE": "a clinical value is given twice, perhaps under two names",
     "AGE_UNDER_18": "the equations for kidney function hold from 18 years on",
     # set-up
     "WEIGHTS_MISMATCH": "the weights are not the ones the bundle was released with",
