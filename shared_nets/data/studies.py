@@ -1,4 +1,4 @@
-"""Which studies a run is about: one, a folder of them, or a datalist; and a dataset that survives refusals."""
+"""Which studies a run is about (one, a folder, a datalist), and a dataset that survives refusals."""
 
 from __future__ import annotations
 

@@ -1,0 +1,40 @@
+"""What a bundle's config calls when it is run by ``python -m monai.bundle``: refusals end in status 3."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from torch import nn
+
+from shared_nets.data.studies import list_studies
+from shared_nets.refusals import EXIT_STATUS_REFUSED, InputRefused
+from shared_nets.runtime.checks import prepare_bundle
+
+logger = logging.getLogger(__name__)
+
+
+def studies_or_exit(**kwargs: Any) -> list[dict[str, Any]]:
+    """List the studies (:func:`shared_nets.data.studies.list_studies`), or end the process with status 3."""
+    return _or_exit(list_studies, **kwargs)
+
+
+def prepare_or_exit(network: nn.Module, *, bundle_root: str | Path, ckpt_path: str | Path) -> None:
+    """Prepare the bundle (:func:`shared_nets.runtime.checks.prepare_bundle`), or end with status 3."""
+    _or_exit(prepare_bundle, network=network, bundle_root=bundle_root, ckpt_path=ckpt_path)
+
+
+def _or_exit(function: Callable, **kwargs: Any) -> Any:
+    try:
+        return function(**kwargs)
+    except InputRefused as refusal:
+        _exit(refusal)
+
+
+def _exit(refusal: InputRefused) -> NoReturn:
+    logger.error("%s", refusal)
+    sys.stderr.write(f"{refusal}\n")
+    sys.exit(EXIT_STATUS_REFUSED)

@@ -1,0 +1,69 @@
+"""Result and refusal as JSON that is checked against its schema before it is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from shared_nets.refusals import InputRefused
+from shared_nets.types import RESEARCH_USE_ONLY, CKDResult
+
+_SCHEMAS = Path(__file__).parent / "schemas"
+
+
+def result_as_dict(result: CKDResult) -> dict[str, Any]:
+    """Turn a result into plain JSON values.
+
+    Args:
+        result: the frozen result.
+
+    Returns:
+        A dictionary valid under ``schemas/ckd_result.schema.json``.
+
+    Raises:
+        jsonschema.ValidationError: the result is not what the schema promises its readers.
+    """
+    content = json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False, default=_plain))
+    jsonschema.validate(content, _schema("ckd_result"))
+    return content
+
+
+def refusal_as_dict(study_id: str, refusal: InputRefused) -> dict[str, Any]:
+    """Turn a refusal into plain JSON values.
+
+    Args:
+        study_id: name of the study.
+        refusal: why it was refused.
+
+    Returns:
+        A dictionary valid under ``schemas/refusal.schema.json``.
+    """
+    content = {
+        "study_id": study_id,
+        "status": "refused",
+        **refusal.as_dict(),
+        "notice": RESEARCH_USE_ONLY,
+    }
+    jsonschema.validate(content, _schema("refusal"))
+    return content
+
+
+def to_json_bytes(content: dict[str, Any]) -> bytes:
+    """Encode JSON the same way every time: UTF-8, two spaces, keys in their order, a final newline."""
+    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+@cache
+def _schema(name: str) -> dict[str, Any]:
+    return json.loads((_SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a result must hold plain values, got {type(value).__name__}.")
