@@ -11,7 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from shared_nets.transforms.ckd_epi import STAGES, creatinine_from_egfr, egfr_from_creatinine, stage_index
+from shared_nets.transforms.ckd_epi import STAGES, egfr_from_creatinine, stage_index
 from shared_nets.types import CKDResult, Estimate, Finding, KidneySlices, Provenance
 
 STATEMENTS: tuple[str, ...] = (
@@ -94,40 +94,6 @@ def stage_probabilities_from_quantiles(
     creatinine = np.exp(np.asarray(log_quantiles, dtype=np.float64))
     counts = np.bincount(stage_index(egfr_from_creatinine(creatinine, age_years, is_female)), minlength=6)
     return {stage: float(count) / creatinine.size for stage, count in zip(STAGES, counts, strict=True)}
-
-
-class LogCreatinineOffsetd(MapTransform):
-    """Write the log creatinine that a person of this age and sex has at a reference eGFR.
-
-    The network learns how far a person lies from it, so that the well-known part of creatinine
-    (age, sex) need not be learned from few people.
-
-    Args:
-        keys: key of the clinical values' description (``clinical_values``).
-        reference_egfr_ml_min: eGFR to start from, mL/min/1.73 m².
-        output_key: where to write the offset, a float32 tensor of shape ``()``.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection = "clinical_values",
-        *,
-        reference_egfr_ml_min: float,
-        output_key: str = "log_creatinine_offset",
-    ) -> None:
-        super().__init__(keys)
-        self.reference_egfr_ml_min = reference_egfr_ml_min
-        self.output_key = output_key
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add ``output_key`` to a copy of ``data``."""
-        d = dict(data)
-        values = d[self.first_key(d)]
-        creatinine = creatinine_from_egfr(
-            self.reference_egfr_ml_min, values["age_years"], values["is_female"]
-        )
-        d[self.output_key] = torch.tensor(float(np.log(creatinine)), dtype=torch.float32)
-        return d
 
 
 class CKDResultd(MapTransform):
