@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from shared_nets.data.dicom_frames import ENHANCED_CLASSES
-from shared_nets.data.dicom_grid import names
 from shared_nets.data.dicom_header import DicomHeader, read_header
+from shared_nets.data.dicom_wording import counted, names
 from shared_nets.refusals import InputRefused
 from shared_nets.types import Finding
 
@@ -64,16 +64,18 @@ def read_headers(paths: Iterable[str]) -> tuple[list[DicomHeader], tuple[Finding
         else:
             no_images.append(header.name)
     if not images:
-        there = f"only {names(junk + no_images)}" if junk or no_images else "nothing"
+        there = (
+            f"There is only {names(junk + no_images)}." if junk or no_images else "There is no file at all."
+        )
         raise InputRefused(
-            "INPUT_EMPTY", f"No DICOM image was found, {there}.", "Give the folder that holds the CT slices."
+            "INPUT_EMPTY", f"No DICOM image was found. {there}", "Give the folder that holds the CT slices."
         )
     findings = []
     if junk:
-        message = f"{len(junk)} files that are not DICOM were skipped: {names(junk)}."
+        message = f"Skipped: {counted(len(junk), 'file')} not in DICOM format, {names(junk)}."
         findings.append(Finding(code="FILE_NOT_DICOM", message=message))
     if no_images:
-        message = f"{len(no_images)} DICOM files without an image were skipped: {names(no_images)}."
+        message = f"Skipped: {counted(len(no_images), 'DICOM file')} without an image, {names(no_images)}."
         findings.append(Finding(code="FILE_NOT_AN_IMAGE", message=message))
     return images, tuple(findings)
 
@@ -157,7 +159,7 @@ def choose_series(
     if not slices:
         raise _nothing_left([chosen], modality)
     if scouts:
-        message = f"{len(scouts)} localizer images inside the series were dropped: {names(scouts)}."
+        message = f"Dropped from the series: {counted(len(scouts), 'localizer image')}, {names(scouts)}."
         findings.append(Finding(code="LOCALIZER_DROPPED", message=message))
     return slices, tuple(findings)
 
@@ -183,7 +185,7 @@ def _no_permission(path: str, error: OSError) -> InputRefused:
 
 def _describe(group: Sequence[DicomHeader]) -> str:
     number = group[0].text("SeriesNumber") or "without number"
-    return f"series {number} ({len(group)} images)"
+    return f"series {number} ({counted(len(group), 'image')})"
 
 
 def _reason_to_drop(group: Sequence[DicomHeader], modality: str | None) -> str | None:

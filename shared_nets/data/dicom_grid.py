@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from shared_nets.data.ct_series import MIN_SLICES
 from shared_nets.data.dicom_frames import Frame
+from shared_nets.data.dicom_wording import counted, names
 from shared_nets.refusals import InputRefused
 from shared_nets.types import Finding
 
@@ -80,7 +81,7 @@ def arrange(
     if len(kept) < MIN_SLICES:
         raise InputRefused(
             "GEOMETRY_TOO_FEW_SLICES",
-            f"The series has {len(kept)} slice, and a volume needs at least {MIN_SLICES}.",
+            f"The series has {counted(len(kept), 'slice')}, and a volume needs at least {MIN_SLICES}.",
             "Give the folder that holds the whole series.",
         )
     positions = np.array([frame.position for frame in kept])
@@ -207,7 +208,7 @@ def _without_duplicates(
             )
     if not dropped:
         return kept, ()
-    message = f"{len(dropped)} slices that occur twice were dropped: {names(dropped)}."
+    message = f"Of what occurs twice, {counted(len(dropped), 'slice')} were dropped: {names(dropped)}."
     return kept, (Finding(code="GEOMETRY_DUPLICATE_SLICE", message=message),)
 
 
@@ -230,7 +231,7 @@ def _slice_distance(frames: Sequence[Frame], depth: FloatArray) -> float:
         missing = int(np.round(parts[wide] - 1).sum())
         raise InputRefused(
             "GEOMETRY_MISSING_SLICE",
-            f"{missing} of {len(depth) + missing} slices missing: {gaps[k]:.2f} mm lie between "
+            f"Missing: {counted(missing, 'slice')} of {len(depth) + missing}; {gaps[k]:.2f} mm lie between "
             f"{frames[k].name} and {frames[k + 1].name}, elsewhere {usual:.2f} mm.",
             _EXPORT_AGAIN,
         )
@@ -278,17 +279,3 @@ def _gap_warning(frame: Frame, distance: float) -> tuple[Finding, ...]:
         return ()
     message = f"Slices of {thickness[0]:g} mm lie {distance:g} mm apart: every other slice may be missing."
     return (Finding(code="GEOMETRY_SLICE_GAPS", message=message),)
-
-
-def names(files: Sequence[str], limit: int = 3) -> str:
-    """Name a few files.
-
-    Args:
-        files: names without folders.
-        limit: how many to spell out.
-
-    Returns:
-        For example ``a, b, c and 4 more``.
-    """
-    shown = ", ".join(files[:limit])
-    return shown if len(files) <= limit else f"{shown} and {len(files) - limit} more"

@@ -206,8 +206,12 @@ def _scan(path: str, data: bytes, size: int) -> DicomHeader | None:
                 if position > len(data):
                     return None
                 meta[_WANTED[key]] = data[start:position]
-    except (struct.error, UnicodeDecodeError):
-        return None  # the header is longer than what was read, or is cut off
+    except (_Unusual, UnicodeDecodeError):
+        return None
+    except struct.error:
+        position = size + 1  # the header is longer than what was read
+    if position > size and len(data) == size:
+        raise ValueError(f"{Path(path).name} ends inside its header")
     return DicomHeader(path, meta, False, syntax, None, None, size) if position == size else None
 
 
@@ -225,6 +229,10 @@ _UINT32 = struct.Struct("<I").unpack_from
 _UINT16 = struct.Struct("<H").unpack_from
 
 
+class _Unusual(Exception):
+    """A header that the scan does not follow, but pydicom may."""
+
+
 def _after_sequence(data: bytes, position: int, *, implicit: bool) -> int:
     """Walk over a sequence of undefined length."""
     while True:
@@ -232,7 +240,7 @@ def _after_sequence(data: bytes, position: int, *, implicit: bool) -> int:
         if key == _SEQUENCE_END:
             return start
         if key != _ITEM:
-            raise struct.error("a sequence holds something that is not an item")
+            raise _Unusual
         position = _after_item(data, start, implicit=implicit) if length == _UNDEFINED else start + length
 
 

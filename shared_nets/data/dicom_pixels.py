@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from shared_nets.data.ct_series import AIR_HU, Pixels, check_hounsfield_range
 from shared_nets.data.dicom_frames import Frame
-from shared_nets.data.dicom_grid import Grid, names
+from shared_nets.data.dicom_grid import Grid
 from shared_nets.data.dicom_stored import open_stored_values, stored_format
+from shared_nets.data.dicom_wording import counted, names
 from shared_nets.refusals import InputRefused
 from shared_nets.types import Finding
 
@@ -188,7 +189,7 @@ def _repairs(frames: Sequence[Frame], facts: Sequence[_SliceFacts]) -> tuple[Fin
     if not padded:
         return ()
     pixels = sum(fact.padded for fact in facts)
-    message = f"{pixels} padding pixels in {len(padded)} slices were set to {AIR_HU} HU: {names(padded)}."
+    message = f"Padding was set to {AIR_HU} HU: {counted(pixels, 'pixel')} in {names(padded)}."
     return (Finding(code="PIXEL_PADDING", message=message),)
 
 

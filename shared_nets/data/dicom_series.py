@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from shared_nets.data.ct_series import CTOptions, CTSeries, axial_warning
 from shared_nets.data.dicom_files import choose_series, read_headers
 from shared_nets.data.dicom_frames import Frame, frames_of
-from shared_nets.data.dicom_grid import arrange, names
+from shared_nets.data.dicom_grid import arrange
 from shared_nets.data.dicom_header import DicomHeader
 from shared_nets.data.dicom_pixels import DicomPixels, is_padding_doubtful, same_stored_pixels
 from shared_nets.data.dicom_stored import check_pixel_length, stored_format
+from shared_nets.data.dicom_wording import counted, names
 from shared_nets.refusals import InputRefused
 from shared_nets.types import Finding
 
@@ -59,7 +60,7 @@ def open_dicom(paths: Sequence[str], options: CTOptions) -> CTSeries:
     frames = [frame for frame in frames if not frame.is_localizer]
     repairs = [*left_out, *other]
     if scouts:
-        message = f"{len(scouts)} localizer frames were dropped: {names(scouts)}."
+        message = f"Dropped: {counted(len(scouts), 'localizer frame')}, {names(scouts)}."
         repairs.append(Finding(code="LOCALIZER_DROPPED", message=message))
     for frame in frames:
         _check_rescale(frame)
@@ -107,7 +108,7 @@ def _burned_in(headers: Sequence[DicomHeader], policy: str) -> list[Finding]:
     marked = [header.name for header in headers if header.text("BurnedInAnnotation").upper() == "YES"]
     if not marked:
         return []
-    message = f"{len(marked)} images say that text is burned into their pixels: {names(marked)}."
+    message = f"Text is burned into the pixels, says BurnedInAnnotation of {names(marked)}."
     if policy == "refuse":
         raise InputRefused("PIXEL_BURNED_IN_ANNOTATION", message, "Give the original slices.")
     return [Finding(code="PIXEL_BURNED_IN_ANNOTATION", message=message)]
@@ -147,7 +148,7 @@ def _pixel_warnings(frames: Sequence[Frame]) -> list[Finding]:
         found.append(Finding(code="PIXEL_PADDING_DOUBTFUL", message=message))
     lossy = [frame.name for frame in frames if frame.header.text("LossyImageCompression") == "01"]
     if lossy:
-        message = f"{len(lossy)} images were compressed with loss: {names(lossy)}."
+        message = f"Compressed with loss: {names(lossy)}."
         found.append(Finding(code="PIXEL_LOSSY", message=message))
     if any(not frame.sop_uid for frame in frames) or not frames[0].header.text("SeriesInstanceUID"):
         message = "SOP or series instance UIDs are missing; results cannot refer to these images."

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pydicom
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, RLELossless
 
 from shared_nets.data.dicom_frames import Frame, number_of_frames
 from shared_nets.data.dicom_header import DicomHeader
 from shared_nets.refusals import InputRefused
 
+_END_OF_CODESTREAM = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000
 _SEND_AGAIN = "Copy or export the file again; the transfer seems to have been cut off."
 
 
@@ -123,6 +124,8 @@ def _decompressed(frame: Frame) -> npt.NDArray[Any]:
     _check_items(frame, data)
     try:
         code = get_frame(data, frame.number, number_of_frames=number_of_frames(header))
+        if header.transfer_syntax != RLELossless and code.rstrip(b"\0")[-2:] != _END_OF_CODESTREAM:
+            raise _truncated(frame)
         options: dict[str, Any] = {
             "rows": frame.rows,
             "columns": frame.columns,
@@ -137,6 +140,8 @@ def _decompressed(frame: Frame) -> npt.NDArray[Any]:
         }
         decoder = get_decoder(UID(header.transfer_syntax))
         array, _ = decoder.as_array(encapsulate([code]), index=0, raw=True, **options)
+    except InputRefused:
+        raise
     except Exception as error:  # the codecs raise whatever they like
         raise _undecodable(frame, error) from error
     if array.shape != (frame.rows, frame.columns):
@@ -164,7 +169,12 @@ def _check_items(frame: Frame, data: bytes) -> None:
     else:
         if position == len(data) and position:
             return  # the closing tag is missing, but every item is whole
-    raise InputRefused("PIXEL_TRUNCATED", f"{frame.name} ends inside its compressed pixel data.", _SEND_AGAIN)
+    raise _truncated(frame)
+
+
+def _truncated(frame: Frame) -> InputRefused:
+    message = f"{frame.name} ends inside its compressed pixel data."
+    return InputRefused("PIXEL_TRUNCATED", message, _SEND_AGAIN)
 
 
 def _through_pydicom(frame: Frame) -> npt.NDArray[Any]:
@@ -183,7 +193,7 @@ def _through_pydicom(frame: Frame) -> npt.NDArray[Any]:
 def _undecodable(frame: Frame, error: Exception) -> InputRefused:
     return InputRefused(
         "PIXEL_UNDECODABLE",
-        f"The pixel data of {frame.name} cannot be decoded: {(str(error) or repr(error)).splitlines()[0]}",
+        f"The pixel data of {frame.name} cannot be decoded: {' '.join(str(error).split())[:200]}.",
         "Export the file again, uncompressed if possible.",
     )
 
