@@ -56,6 +56,8 @@ class LabelSet:
 KIDNEY_CODES = ("64033007", "9846003", "18639004", "T-71000", "T-71010", "T-71020")
 TUMOUR_CODES = ("108369006", "86049000", "372087000", "14799000", "4147007", "M-8FFFF", "M-80003", "M-03000")
 CYST_CODES = ("367643001", "M-3340A")
+#: Tissue, organ, body structure, anatomical structure: what such a segment is, its region says.
+GENERIC_CODES = ("85756007", "113343008", "123037004", "91723000")
 
 LABEL_SETS: Mapping[str, LabelSet] = {
     "kidney": LabelSet(every_label_is_kidney=True),
@@ -260,12 +262,14 @@ def _by_number(
         return {int(number): value for number, value in canonical.items()}
     if codes is None:
         raise ValueError('segment_codes must be given for the label set "dicom_seg", got None.')
-    elsewhere = {n for n, region in (regions or {}).items() if region and region not in KIDNEY_CODES}
-    return {
-        int(number): canonical[code]
-        for number, code in codes.items()
-        if code in KIDNEY_CODES or (code in canonical and number not in elsewhere)
-    }
+    meaning = {}
+    for number, code in codes.items():
+        region = (regions or {}).get(number, "")
+        if code in KIDNEY_CODES or (code in GENERIC_CODES and region in KIDNEY_CODES):
+            meaning[int(number)] = KIDNEY
+        elif code in canonical and (not region or region in KIDNEY_CODES):
+            meaning[int(number)] = canonical[code]
+    return meaning
 
 
 def _side_numbers(label_set: str, codes: Mapping[int, str] | None) -> tuple[int | None, int | None]:
