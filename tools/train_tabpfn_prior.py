@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import logging
 import math
 import sys
 import time
@@ -21,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from shared_nets.data.tabpfn_prior import SyntheticTasks, sample_tasks
-from shared_nets.nets.tabpfn_embedder import new_criterion, new_network, save_checkpoint
+from shared_nets.nets.tabpfn_small import new_criterion, new_network, save_checkpoint
 
 _TOKENS_PER_STEP = 8000
 _CURRICULUM_STEPS = 800
@@ -29,6 +31,7 @@ _VALIDATION_SEED = 10**9
 _VALIDATION_SHAPES = ((60, 40, 8), (120, 60, 16), (200, 60, 30))  # context rows, query rows, features
 _VALIDATION_TASKS = 24
 _EMA_DECAY = 0.998
+_logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--output", type=Path, required=True, help="checkpoint to write (.ckpt); JSON beside it"
     )
     parser.add_argument("--state", type=Path, required=True, help="training state, for resuming")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--embed-dim", type=int, default=96)
@@ -47,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--num-buckets", type=int, default=128)
     parser.add_argument("--save-every-s", type=float, default=180.0)
     options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     _Training(options).run()
@@ -82,7 +86,6 @@ class _Training:
         self.baselines = {
             name: self._score(predict) for name, predict in (("ridge", _ridge), ("extra_trees", _extra_trees))
         }
-        print(json.dumps(self.baselines), flush=True)
 
     def run(self) -> None:
         module = sys.modules[type(self.network).__module__]
@@ -97,7 +100,7 @@ class _Training:
             losses.append(self._one_step())
             self.seconds = before + time.monotonic() - started
             if self.step % 50 == 0:
-                print(f"step {self.step} loss {np.mean(losses):.4f} {self.seconds:.0f} s", flush=True)
+                _logger.info("Step %d: loss %.4f, %.0f s", self.step, np.mean(losses), self.seconds)
                 losses = []
             if time.monotonic() - saved > self.options.save_every_s:
                 self._save()
@@ -128,7 +131,7 @@ class _Training:
         with torch.no_grad():
             for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 slow.lerp_(fast, 1 - decay)
-        return float(likelihood)
+        return float(likelihood.detach())
 
     def _predict(self, tasks: SyntheticTasks, context: int) -> np.ndarray:
         self.average.eval()
@@ -160,13 +163,23 @@ class _Training:
         temporary.replace(self.options.state)
         self.options.output.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(self.average, self.criterion, self.options.output)
-        record = {
-            "step": self.step,
-            "seconds": round(self.seconds),
-            "small": self._score(self._predict),
-            **self.baselines,
+        record: dict[str, Any] = {
+            "command": f"python -m tools.train_tabpfn_prior --steps {self.options.steps}",
+            "options": {k: v for k, v in vars(self.options).items() if not isinstance(v, Path)},
+            "steps_done": self.step,
+            "seconds_on_one_thread": round(self.seconds),
+            "num_parameters": sum(p.numel() for p in self.network.parameters()),
+            "trained_on": "synthetic tables of shared_nets.data.tabpfn_prior only",
+            "validation": {
+                "what": "mean R2, each task's clipped to [-1, 1], of query rows given context rows",
+                "shapes_context_query_features": _VALIDATION_SHAPES,
+                "tasks_per_shape": _VALIDATION_TASKS,
+                "r2": {"tabpfn_small": self._score(self._predict), **self.baselines},
+            },
+            "sha256": hashlib.sha256(self.options.output.read_bytes()).hexdigest(),
         }
-        print(json.dumps(record), flush=True)
+        self.options.output.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+        _logger.info("Step %d: validation R² %s", self.step, record["validation"]["r2"])
 
     def _resume(self) -> None:
         state = torch.load(self.options.state, weights_only=True)

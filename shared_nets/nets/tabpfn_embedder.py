@@ -11,11 +11,12 @@ Reference:
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import hashlib
 import importlib
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -23,7 +24,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
 
 from shared_nets.nets.embedding_cache import EmbeddingCache
 from shared_nets.nets.tabpfn_context import ClinicalContext, assign_folds, id_digest
@@ -98,12 +98,11 @@ class TabPFNEmbedder:
         Raises:
             RuntimeError: there is neither a context file nor a fit.
         """
-        if self._context is None:
-            if self.context_path is None:
-                raise RuntimeError("context must be given, or fit must be called before embed, got neither.")
-            self._use(ClinicalContext.load(self.context_path))
-        assert self._context is not None  # set by _use, for the type checker
-        return self._context
+        if self._context is not None:
+            return self._context
+        if self.context_path is None:
+            raise RuntimeError("context must be given, or fit must be called before embed, got neither.")
+        return self._use(ClinicalContext.load(self.context_path))
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -179,8 +178,7 @@ class TabPFNEmbedder:
     def predict(self, features: npt.ArrayLike, *, ids: Sequence[str] | None = None) -> FloatArray:
         """Predict the target itself, ``(M,)`` in its own unit; rows and ids as for :meth:`embed`."""
         rows, readers = self._routed(features, ids)
-        return np.array([reader.regressor.predict(row[reader.columns][None])[0]
-                         for row, reader in zip(rows, readers, strict=True)])  # fmt: skip
+        return np.array([reader.predict(row)[0] for row, reader in zip(rows, readers, strict=True)])
 
     def predict_quantiles(
         self, features: npt.ArrayLike, quantiles: Sequence[float], *, ids: Sequence[str] | None = None
@@ -188,17 +186,18 @@ class TabPFNEmbedder:
         """Predict quantiles of the target, ``(M, len(quantiles))``; rows and ids as for :meth:`embed`."""
         rows, readers = self._routed(features, ids)
         wanted = {"output_type": "quantiles", "quantiles": list(quantiles)}
-        return np.array([np.concatenate(reader.regressor.predict(row[reader.columns][None], **wanted))
-                         for row, reader in zip(rows, readers, strict=True)])  # fmt: skip
+        predicted = [reader.predict(row, **wanted) for row, reader in zip(rows, readers, strict=True)]
+        return np.array(predicted).reshape(len(rows), len(quantiles))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the networks out of a pickle; a worker process loads and fits its own."""
         return {**self.__dict__, "_readers": {}, "_specs": None}
 
-    def _use(self, context: ClinicalContext) -> None:
+    def _use(self, context: ClinicalContext) -> ClinicalContext:
         self._context = context
         self._readers = {}
         self._fold_of_id = dict(zip(context.id_digests, context.folds.tolist(), strict=False))
+        return context
 
     def _new_context(
         self,
@@ -218,7 +217,7 @@ class TabPFNEmbedder:
         )
         return ClinicalContext(
             feature_names=tuple(f"feature_{i}" for i in range(values.shape[1])),
-            features=values,
+            features=_canonical(values),
             targets=wanted,
             folds=assign_folds(members, num_folds=self.num_folds, random_state=self.random_state),
             id_digests=() if ids is None else tuple(id_digest(i) for i in ids),
@@ -240,23 +239,23 @@ class TabPFNEmbedder:
         )
         for fold in set(folds) - set(self._readers):
             self._readers[fold] = self._new_reader(context, fold)
-        return rows, [self._readers[fold] for fold in folds]
+        return _canonical(rows), [self._readers[fold] for fold in folds]
 
     def _embedded(self, rows: FloatArray, readers: Sequence[_Reader]) -> EmbeddingArray:
-        embedded = np.empty((len(rows), self.embed_dim), dtype=np.float32)
-        for i, (row, reader) in enumerate(zip(rows, readers, strict=True)):
-            key = hashlib.sha256(reader.digest + (row + 0.0).tobytes()).hexdigest()  # + 0.0: no minus zero
+        embedded = []
+        for row, reader in zip(rows, readers, strict=True):
+            key = reader.key(row)
             known = self._cache.get(key)
             if known is None:
                 known = reader.embed(row)
                 self._cache.put(key, known)
-            embedded[i] = known
-        return embedded
+            embedded.append(known)
+        return np.stack(embedded) if embedded else np.empty((0, self.embed_dim), dtype=np.float32)
 
     def _load(self) -> Any:
         """Load the network once; every fit shares it."""
         if self._specs is None:
-            loading = _tabpfn("tabpfn.model_loading")
+            loading = tabpfn_module("tabpfn.model_loading")
             models, criterion, configs, inference = loading.load_model_criterion_config(
                 model_path=self.checkpoint,
                 check_bar_distribution_criterion=True,
@@ -264,23 +263,30 @@ class TabPFNEmbedder:
                 version="v2",
                 download_if_not_exists=False,
             )
-            self._specs = _tabpfn("tabpfn").ModelSpecs(models[0], configs[0], inference, criterion)
-            versions = f"{_tabpfn('tabpfn').__version__} {torch.__version__}"
-            recipe = f"{self.num_estimators} {self.random_state} {versions}"
-            self._recipe = hashlib.sha256(self.checkpoint.read_bytes() + recipe.encode()).digest()
+            self._specs = tabpfn_module("tabpfn").ModelSpecs(models[0], configs[0], inference, criterion)
         return self._specs
 
     def _new_reader(self, context: ClinicalContext, fold: int) -> _Reader:
-        """Fit on every row outside ``fold`` and keep the keys and values of the context."""
-        specs = self._load()
+        """Prepare to read against every row outside ``fold``; the network runs when it has to."""
+        if not self._recipe:
+            settings = f"{self.num_estimators} {self.random_state} {version('tabpfn')} {torch.__version__}"
+            self._recipe = hashlib.sha256(self.checkpoint.read_bytes() + settings.encode()).digest()
         kept = context.folds != fold
         features, targets = context.features[kept], context.targets[kept]
         # A column that never changes says nothing about a row and has no scale.
         columns = np.array([len(np.unique(c[~np.isnan(c)])) > 1 for c in features.T], dtype=bool)
         if not columns.any() or np.ptp(targets) == 0:
             raise ValueError("features and targets must vary over the context, got constant ones.")
-        regressor = _tabpfn("tabpfn").TabPFNRegressor(
-            model_path=specs,
+        digest = hashlib.sha256(self._recipe + repr(features.shape).encode())
+        digest.update(features.tobytes() + targets.tobytes())
+        return _Reader(
+            functools.partial(self._fitted, features[:, columns], targets), columns, digest.digest()
+        )
+
+    def _fitted(self, features: FloatArray, targets: FloatArray) -> Any:
+        """Run the network over the context once and keep its keys and values."""
+        regressor = tabpfn_module("tabpfn").TabPFNRegressor(
+            model_path=self._load(),
             n_estimators=self.num_estimators,
             auto_scale_n_estimators=False,
             device="cpu",
@@ -289,103 +295,46 @@ class TabPFNEmbedder:
             ignore_pretraining_limits=True,
             random_state=self.random_state,
         )
-        regressor.fit(features[:, columns], targets)
-        digest = hashlib.sha256(
-            self._recipe + repr(features.shape).encode() + features.tobytes() + targets.tobytes()
-        )
-        return _Reader(regressor=regressor, columns=columns, digest=digest.digest())
+        return regressor.fit(features, targets)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Reader:
-    """A fitted regressor, the columns it uses, and a hash of all that its embeddings depend on."""
+    """One context: how to fit to it, the columns it uses, and a hash of all its embeddings depend on."""
 
-    regressor: Any
-    columns: npt.NDArray[np.bool_]
-    digest: bytes
+    def __init__(self, fit: Callable[[], Any], columns: npt.NDArray[np.bool_], digest: bytes) -> None:
+        self._fit = fit
+        self._columns = columns
+        self._digest = digest
+
+    @functools.cached_property
+    def _regressor(self) -> Any:
+        return self._fit()
+
+    def key(self, row: FloatArray) -> str:
+        return hashlib.sha256(self._digest + row[self._columns].tobytes()).hexdigest()
+
+    def predict(self, row: FloatArray, **output: Any) -> Any:
+        return self._regressor.predict(row[self._columns][None], **output)
 
     def embed(self, row: FloatArray) -> EmbeddingArray:
-        members = self.regressor.get_embeddings(row[self.columns][None])  # (K, 1, E), or (K, E) for one row
+        members = self._regressor.get_embeddings(row[self._columns][None])  # (K, E): one row loses its axis
         return members.reshape(len(members), -1).mean(axis=0, dtype=np.float64).astype(np.float32)  # (E,)
 
 
-def new_network(*, embed_dim: int, depth: int, num_heads: int, num_buckets: int) -> nn.Module:
-    """Build an untrained TabPFN v2 regressor, for training on a prior.
+def _canonical(values: FloatArray) -> FloatArray:
+    """Leave one kind of NaN and one kind of zero, so that equal values have equal bytes."""
+    return np.where(np.isnan(values), np.nan, values + 0.0)
 
-    Args:
-        embed_dim: width of a cell's token, a multiple of 4 and of ``num_heads``.
-        depth: number of blocks.
-        num_heads: attention heads.
-        num_buckets: buckets of the predicted distribution.
 
-    Returns:
-        The network; features ``(R, M, F)`` and known targets ``(N, M)`` → logits ``(R - N, M, buckets)``.
+def tabpfn_module(name: str) -> ModuleType:
+    """Import a module of the package with its ways to the network closed.
+
+    Version 9.2.0 sends no telemetry and downloads only a checkpoint that is absent, which this file never
+    asks for; the variables hold for its dependencies and for other versions.
+
+    Raises:
+        InputRefused: the package is not installed (``PACKAGES_MISMATCH``).
     """
-    architecture = _tabpfn("tabpfn.architectures.tabpfn_v2")
-    return architecture.get_architecture(
-        architecture.TabPFNV2Config(
-            emsize=embed_dim, nlayers=depth, nhead=num_heads, num_buckets=num_buckets, max_num_classes=0
-        )
-    )
-
-
-def new_criterion(borders: Tensor) -> nn.Module:
-    """Build the distribution over buckets, whose call is a loss and whose ``mean`` is a prediction."""
-    return _tabpfn("tabpfn.architectures.shared.bar_distribution").FullSupportBarDistribution(borders)
-
-
-def save_checkpoint(network: nn.Module, criterion: nn.Module, path: str | Path) -> None:
-    """Write a network of :func:`new_network` as a checkpoint that ``tabpfn`` loads, in half precision.
-
-    The checkpoint asks for plain preprocessing: columns as they are (a second ensemble member: as normal
-    quantiles), no categories guessed, no fingerprint of the row.
-
-    Args:
-        network: the trained network.
-        criterion: the distribution it was trained with, from :func:`new_criterion`.
-        path: file to write, ``.ckpt``.
-    """
-    preprocessing = _tabpfn("tabpfn.preprocessing")
-    inference = _tabpfn("tabpfn.inference_config").InferenceConfig(
-        PREPROCESS_TRANSFORMS=[
-            preprocessing.PreprocessorConfig("none", categorical_name="numeric"),
-            preprocessing.PreprocessorConfig("quantile_norm", categorical_name="numeric"),
-        ],
-        MAX_UNIQUE_FOR_CATEGORICAL_FEATURES=0,
-        MIN_UNIQUE_FOR_NUMERICAL_FEATURES=1,
-        OUTLIER_REMOVAL_STD=None,
-        FINGERPRINT_FEATURE=False,
-        SOFTMAX_TEMPERATURE=1.0,
-        REGRESSION_Y_PREPROCESS_TRANSFORMS=(None,),
-        MAX_NUMBER_OF_FEATURES=100,
-        MAX_NUMBER_OF_SAMPLES=1000,
-    )
-    blocks: Any = network.blocks
-    config = {
-        "name": "TabPFN-v2",
-        "emsize": network.emsize,
-        "nlayers": len(blocks),
-        "nhead": blocks[0].per_sample_attention_between_features.num_heads,
-        "features_per_group": network.features_per_group,
-        "seed": network.seed,
-        "max_num_classes": 0,
-        "num_buckets": network.n_out,
-    }
-    weights = {name: value.detach().to(torch.float16) for name, value in network.state_dict().items()}
-    buckets = {f"criterion.{name}": value.detach() for name, value in criterion.state_dict().items()}
-    checkpoint = {
-        "state_dict": {**weights, **buckets},
-        "config": config,
-        "architecture_name": "tabpfn_v2",
-        "inference_config": dataclasses.asdict(inference),
-    }
-    temporary = Path(f"{path}.tmp")
-    torch.save(checkpoint, temporary)
-    temporary.replace(path)
-
-
-def _tabpfn(name: str) -> ModuleType:
-    """Import a module of the package with its ways to the network closed."""
     for variable in (
         "HF_HUB_OFFLINE",
         "HF_HUB_DISABLE_TELEMETRY",
