@@ -4,6 +4,7 @@
 #   PYTHON=python3.12      the interpreter that makes .venv (3.11 or newer)
 #   TEST_JOBS=2            processes that share the tests
 #   TESTS="tests/data -k phantom"   what pytest is given
+#   BENCH="--quick dicom"           what the benchmarks are given
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,6 +15,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 TEST_JOBS ?= 2
 TESTS ?= tests
+BENCH ?=
 
 PY := .venv/bin/python
 RUNTIME := .venv/.ready-runtime
@@ -62,7 +64,7 @@ lint: $(DEV)
 	@$(PY) -m mypy
 
 bench: $(DEV)
-	@$(PY) -m tools.bench
+	@$(PY) -m tools.bench $(BENCH)
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist ./*.egg-info

@@ -45,7 +45,19 @@ _NEEDED_FILES = (
     *("LICENSE", "large_files.yml", "models/model.pt"),
     *("configs/metadata.json", "configs/logging.conf", "docs/README.md", "docs/data_license.txt"),
 )
-_ALLOWED_SUFFIXES = {".json", ".conf", ".md", ".txt", ".yml", ".png", ".csv", ".pt", ".ckpt", ".safetensors"}
+_ALLOWED_SUFFIXES = {
+    ".json",
+    ".conf",
+    ".md",
+    ".txt",
+    ".yml",
+    ".png",
+    ".csv",
+    ".pt",
+    ".ckpt",
+    ".npz",
+    ".safetensors",
+}
 _VERSION_KEYS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
 
