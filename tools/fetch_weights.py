@@ -2,8 +2,8 @@
 
 ``python -m tools.fetch_weights NAME --output FOLDER --sha256 CHECKSUM``
 
-This is the only program here that touches a network. The checksums of the public files are not known to it,
-so the one that you expect has to be given, from a source that you trust.
+This program uses the network; the bundles never do. The checksums of the public files are not known to it, so
+the one that you expect has to be given, from a source that you trust.
 """
 
 from __future__ import annotations
