@@ -90,9 +90,11 @@ class ClinicalContext:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
-            with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
                 for key, array in arrays.items():
-                    with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w") as entry:  # a fixed date: 1980
+                    about_entry = zipfile.ZipInfo(f"{key}.npy")  # dated 1980, whenever it is written
+                    about_entry.compress_type = zipfile.ZIP_DEFLATED
+                    with archive.open(about_entry, "w") as entry:
                         np.lib.format.write_array(entry, array, allow_pickle=False)
             Path(name).chmod(0o644)
             Path(name).replace(target)

@@ -288,7 +288,6 @@ class TabPFNEmbedder:
         regressor = tabpfn_module("tabpfn").TabPFNRegressor(
             model_path=self._load(),
             n_estimators=self.num_estimators,
-            auto_scale_n_estimators=False,
             device="cpu",
             fit_mode="fit_with_cache",
             inference_precision=torch.float32,
