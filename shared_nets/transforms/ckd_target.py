@@ -51,7 +51,8 @@ class CKDTargetd(MapTransform):
     Args:
         keys: key of the clinical values' description (``clinical_values``).
         output_key: where to write the target, ``(5,)`` float32: log creatinine (ln mg/dL, by inverting
-            CKD-EPI 2021), 1 where the true value may be lower, stage index (0 is G1), age in years, 1 for women.
+            CKD-EPI 2021), 1 where the true value may be lower, stage index (0 is G1), age in years, 1 for
+            women.
         allow_missing_target: leave studies without an eGFR as they are.
 
     Raises:
