@@ -158,10 +158,11 @@ class _Training:
             "seconds": self.seconds,
             "optimizers": [o.state_dict() for o in self.optimizers],
         }
+        for path in (self.options.state, self.options.output):
+            path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.options.state.with_suffix(".tmp")
         torch.save(state, temporary)
         temporary.replace(self.options.state)
-        self.options.output.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(self.average, self.criterion, self.options.output)
         record: dict[str, Any] = {
             "command": f"python -m tools.train_tabpfn_prior --steps {self.options.steps}",

@@ -76,6 +76,8 @@ def save_checkpoint(network: nn.Module, criterion: nn.Module, path: str | Path) 
     }
     weights = {name: value.detach().to(torch.float16) for name, value in network.state_dict().items()}
     buckets = {f"criterion.{name}": value.detach() for name, value in criterion.state_dict().items()}
+    # A running count of this run, which no prediction reads and a resumed run would lack.
+    buckets["criterion.losses_per_bucket"] = torch.zeros_like(buckets["criterion.losses_per_bucket"])
     checkpoint = {
         "state_dict": {**weights, **buckets},
         "config": config,

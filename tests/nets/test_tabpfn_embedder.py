@@ -118,6 +118,25 @@ def test_two_embedders_give_the_same_bytes(checkpoint, table, num_estimators):
     assert first.tobytes() == second.tobytes()
 
 
+def test_a_checkpoint_in_the_first_public_layout_gets_that_layouts_preprocessing(checkpoint, table, tmp_path):
+    features, targets, ids = table
+    content = torch.load(checkpoint, weights_only=True)
+    public = tmp_path / "tabpfn-v2-regressor.ckpt"
+    torch.save({"state_dict": content["state_dict"], "config": content["config"]}, public)
+    changed = targets.copy()
+    changed[4] += 100.0
+    first, again, other = (
+        TabPFNEmbedder(checkpoint=public, num_estimators=2)
+        .fit(features, y, ids=ids)
+        .embed(features[:6], ids=ids[:6])
+        for y in (targets, targets, changed)
+    )
+    assert first.shape == (6, 16)
+    assert np.isfinite(first).all()
+    assert first.tobytes() == again.tobytes()
+    assert first[4].tobytes() == other[4].tobytes()
+
+
 def test_an_embedding_does_not_depend_on_the_other_rows_of_the_call(checkpoint, table):
     features, targets, _ = table
     together = TabPFNEmbedder(checkpoint=checkpoint).fit(features, targets).embed(features[:6])
