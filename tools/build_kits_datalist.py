@@ -1,6 +1,6 @@
 """Write the datalist of a KiTS23 folder: masks, clinical values, eGFR, creatinine, folds.
 
-Creatinine is not published; the one written here gives the published eGFR at this age and sex by CKD-EPI 2021.
+Creatinine is not published; the one written here gives the published eGFR by CKD-EPI 2021.
 KiTS does not say by which equation its laboratories computed the eGFR. Where the eGFR is a lower bound
 ("90 or more"), the creatinine is an upper bound.
 """

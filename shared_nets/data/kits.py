@@ -220,6 +220,8 @@ def _public_rows(base: Path) -> list[dict[str, Any]]:
             clinical = {}
             for name, published in _PUBLIC_NAMES.items():
                 clinical[name] = next((patient[key] for key in published if key in patient), None)
+            if clinical["sex"] not in ("male", "female"):  # CKD-EPI knows no other
+                clinical["sex"] = None
             clinical |= {name: int(has_it) for name, has_it in patient.get("comorbidities", {}).items()}
             before = patient.get("last_preop_egfr") or {}
             rows.append(

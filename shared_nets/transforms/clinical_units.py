@@ -19,7 +19,7 @@ UNITS: dict[str, dict[str, float]] = {
     "weight": {"kg": 1.0, "g": 0.001, "lb": 0.45359237},
     "creatinine": {"mg/dL": 1.0, "umol/L": 1.0 / 88.42, "mmol/L": 1000.0 / 88.42, "mg/L": 0.1},
     "urea_nitrogen": {"mg/dL": 1.0, "mmol/L": 2.801, "mg/L": 0.1, "g/L": 100.0},
-    "urea": {"mmol/L": 2.801, "mg/dL": 28.013 / 60.056, "g/L": 2801.3 / 60.056},
+    "urea": {"mmol/L": 1.0, "mg/dL": 10.0 / 60.056, "g/L": 1000.0 / 60.056},
     "haemoglobin": {"g/dL": 1.0, "g/L": 0.1, "mmol/L": 1.6114},
     "albumin": {"g/dL": 1.0, "g/L": 0.1},
     "phosphate": {"mg/dL": 1.0, "mmol/L": 1.0 / 0.3229, "mg/L": 0.1},

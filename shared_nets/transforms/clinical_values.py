@@ -29,7 +29,7 @@ from shared_nets.transforms.clinical_units import canonical_unit, dicom_age, to_
 from shared_nets.types import Finding
 
 _CREATININE = Measured(quantity="creatinine", minimum=0.1, maximum=30.0, unit="mg/dL")
-_UREA = Measured(quantity="urea", minimum=1.0, maximum=250.0, unit=None)  # as nitrogen, mg/dL
+_UREA = Measured(quantity="urea", minimum=0.36, maximum=89.0, unit=None)
 _HEIGHT = Measured(quantity="height", minimum=100.0, maximum=250.0, unit="cm")
 _WEIGHT = Measured(quantity="weight", minimum=20.0, maximum=400.0, unit="kg")
 #: Values that fill a feature by a formula: name → (quantity of the feature that it fills, how it is read).
@@ -42,6 +42,7 @@ _FORMULAS: dict[str, tuple[str, Measured]] = {
     **dict.fromkeys(("height", "height_cm"), ("body_mass_index", _HEIGHT)),
     **dict.fromkeys(("weight", "weight_kg"), ("body_mass_index", _WEIGHT)),
 }
+_NITROGEN_MG_DL_PER_UREA_MMOL_L = 2.801
 #: Columns that hold or follow from the answer. They are targets in a datalist, never inputs.
 _ANSWERS = (
     *("chronic_kidney_disease", "ckd", "stage", "ckd_stage", "kdigo_stage"),
@@ -260,11 +261,13 @@ def _apply_formulas(
             continue
         if feature.name in values.used:
             raise _twice(columns[feature.name], columns[quantity])
-        number = numbers[quantity]
         if quantity == "creatinine":
-            shown = f'"{feature.name}" is the natural logarithm of {number:.4g} mg/dL.'
-            values.findings.append(Finding(code="CLINICAL_COMPUTED", message=shown))
-            number = math.log(number)
+            number = math.log(numbers[quantity])
+            how_so = f"the natural logarithm of {numbers[quantity]:.4g} mg/dL"
+        else:
+            number = numbers[quantity] * _NITROGEN_MG_DL_PER_UREA_MMOL_L
+            how_so = f"{number:.4g} mg/dL, the nitrogen of {numbers[quantity]:.4g} mmol/L urea"
+        values.findings.append(Finding(code="CLINICAL_COMPUTED", message=f'"{feature.name}" is {how_so}.'))
         values.put(feature, number, "user")
     bmi = values.schema.find_quantity("body_mass_index")
     if bmi is None or not {"height", "weight"} & numbers.keys():

@@ -22,7 +22,7 @@ from shared_nets.transforms.clinical_units import (
         pytest.param(88.42, "umol/l", "creatinine", 1.0, id="creatinine, ASCII"),
         pytest.param(0.1, "mmol/L", "creatinine", 1.1310, id="creatinine, millimoles"),
         pytest.param(5.0, "mmol/L", "urea_nitrogen", 14.005, id="urea nitrogen from urea in moles"),
-        pytest.param(30.0, "mg/dL", "urea", 13.993, id="urea nitrogen from urea by mass: 28.013 / 60.056"),
+        pytest.param(30.0, "mg/dL", "urea", 4.995, id="urea: 60.056 g/mol"),
         pytest.param(1.0, "mmol/L", "phosphate", 3.097, id="phosphate: 30.97 g/mol"),
         pytest.param(2.4, "mmol/L", "calcium", 9.619, id="calcium: 40.08 g/mol"),
         pytest.param(4.8, "mEq/L", "calcium", 9.619, id="calcium has two charges"),

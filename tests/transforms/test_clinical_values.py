@@ -102,7 +102,11 @@ def test_urea_without_a_unit_is_refused_because_it_could_be_two_things():
     refusal = refuse({"urea": 30})
     assert refusal.code == "CLINICAL_UNKNOWN_UNIT"
     assert '"30 mmol/L"' in refusal.remedy
-    assert parse({"urea": "30 mg/dL"}).used["BUN"] == pytest.approx(13.99, abs=0.01)
+    values = parse({"urea": "30 mg/dL"})
+    assert values.used["BUN"] == pytest.approx(30.0 * 28.013 / 60.056, abs=0.01)  # share of nitrogen by mass
+    assert values.findings[1].message == '"BUN" is 13.99 mg/dL, the nitrogen of 4.995 mmol/L urea.'
+    assert codes(parse({"urea": "5 mmol/L"})) == ["CLINICAL_COMPUTED"]
+    assert refuse({"urea": "300 mmol/L"}).code == "CLINICAL_OUT_OF_RANGE"
 
 
 def test_body_mass_index_comes_from_height_and_weight():
