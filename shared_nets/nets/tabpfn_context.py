@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from shared_nets.refusals import InputRefused
 
 FloatArray = npt.NDArray[np.float64]
 _FORMAT = "clinical-context-1"
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
 _REMEDY = "Make the file with tools/build_context.py."
 
 
@@ -129,7 +131,7 @@ class ClinicalContext:
                     licence=about["licence"],
                     schema_sha256=about["schema_sha256"],
                 )
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise InputRefused(
                 "INPUT_UNREADABLE", f"{name} is not a context file: {error}", _REMEDY
             ) from error

@@ -256,11 +256,14 @@ def test_a_context_file_keeps_everything_but_the_ids(table, tmp_path):
         assert "person-3" not in str({key: file[key] for key in file.files})
 
 
-def test_a_damaged_context_file_is_refused(checkpoint, tmp_path):
-    (tmp_path / "context.npz").write_bytes(b"not a zip file")
-    embedder = TabPFNEmbedder(checkpoint=checkpoint, context=tmp_path / "context.npz")
+@pytest.mark.parametrize("kept_bytes", [pytest.param(0, id="empty"), pytest.param(700, id="cut short")])
+def test_a_damaged_context_file_is_refused(checkpoint, table, tmp_path, kept_bytes):
+    features, targets, ids = table
+    path = tmp_path / "context.npz"
+    _context(features, targets, ids, assign_folds(ids, num_folds=5, random_state=0)).save(path)
+    path.write_bytes(path.read_bytes()[:kept_bytes])
     with pytest.raises(InputRefused, match=r"INPUT_UNREADABLE.*build_context"):
-        embedder.embed(np.zeros((1, 2)))
+        TabPFNEmbedder(checkpoint=checkpoint, context=path).embed(features)
     with pytest.raises(InputRefused, match="INPUT_NOT_FOUND"):
         ClinicalContext.load(tmp_path / "absent.npz")
 
