@@ -24,7 +24,7 @@ STAGE_COLOURS = {
     "G1": "#4daf4a", "G2": "#a6d854", "G3a": "#ffd92f", "G3b": "#fdae61", "G4": "#f46d43", "G5": "#d73027",
 }  # fmt: skip
 _BACKGROUND, _INK, _FAINT = "#101418", "#f2f2f2", "#9aa4ad"
-_MAX_WARNINGS = 6
+_MAX_WARNING_LINES = 9
 
 
 def ckd_picture(result: CKDResult, slices: Sequence[Mapping[str, Any]], *, dots_per_inch: int = 110) -> bytes:
@@ -40,7 +40,7 @@ def ckd_picture(result: CKDResult, slices: Sequence[Mapping[str, Any]], *, dots_
     Returns:
         A PNG file's bytes; equal input gives equal bytes.
     """
-    figure = Figure(figsize=(13.2, 7.2), dpi=dots_per_inch, facecolor=_BACKGROUND)
+    figure = Figure(figsize=(12.4, 7.2), dpi=dots_per_inch, facecolor=_BACKGROUND)
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         2,
@@ -72,7 +72,7 @@ def ckd_picture(result: CKDResult, slices: Sequence[Mapping[str, Any]], *, dots_
 
 
 def _bundle_in_words(result: CKDResult) -> str:
-    weights = next(iter(result.provenance.weights_sha256.values()), "")[:12]
+    weights = result.provenance.weights_sha256.get("model", "")[:12]
     return f"{result.provenance.bundle} {result.provenance.bundle_version} · weights {weights}"
 
 
@@ -121,14 +121,21 @@ def _draw_numbers(axes: Axes, result: CKDResult) -> None:
         axes.text(0.04, y, stage, color=_INK, fontsize=10, va="center")
         axes.barh(y, 0.62 * probability, left=0.14, height=0.026, color=STAGE_COLOURS[stage])
         axes.text(0.15 + 0.62 * probability, y, f"{probability:.0%}", color=_INK, fontsize=9.5, va="center")
-    lines = [f"inputs missing: {len(result.clinical_missing)}"] if result.clinical_missing else []
-    for finding in result.warnings[:_MAX_WARNINGS]:
-        lines += textwrap.wrap(f"⚠ {finding.code}: {finding.message}", 66)[:2]
-    if len(result.warnings) > _MAX_WARNINGS:
-        lines.append(f"… and {len(result.warnings) - _MAX_WARNINGS} more warnings in result.json")
-    axes.text(0.04, 0.285, "\n".join(lines), color="#ffd166", fontsize=8.6, va="top", linespacing=1.25)
+    axes.text(0.04, 0.30, _warning_lines(result), color="#ffd166", fontsize=8.6, va="top", linespacing=1.25)
     statement = textwrap.fill(result.statements[0], 70)
-    axes.text(0.04, 0.045, statement, color=_FAINT, fontsize=8.2, va="bottom")
+    axes.text(0.04, 0.0, statement, color=_FAINT, fontsize=8.2, va="bottom")
+
+
+def _warning_lines(result: CKDResult) -> str:
+    """Missing inputs and warnings, as many as there is room for, and how many more there are."""
+    lines = [f"inputs missing: {len(result.clinical_missing)}"] if result.clinical_missing else []
+    for shown, finding in enumerate(result.warnings):
+        wrapped = textwrap.wrap(f"⚠ {finding.message}", 72)
+        if len(lines) + len(wrapped) > _MAX_WARNING_LINES:
+            lines.append(f"… and {len(result.warnings) - shown} more in result.json")
+            break
+        lines += wrapped
+    return "\n".join(lines)
 
 
 def _draw_estimate(
