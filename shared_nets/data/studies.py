@@ -28,6 +28,8 @@ def list_studies(
     datalist: str | Sequence[Mapping[str, Any]] | None = None,
     datalist_key: str | None = None,
     dataset_dir: str | None = None,
+    fold: int | None = None,
+    without_fold: int | None = None,
 ) -> list[dict[str, Any]]:
     """List the studies of a run, in a fixed order.
 
@@ -44,6 +46,8 @@ def list_studies(
         datalist: see above.
         datalist_key: key of the list inside a JSON object.
         dataset_dir: see above.
+        fold: keep only the studies of a datalist with this ``fold``.
+        without_fold: leave out those with this one.
 
     Returns:
         Items with ``study_id`` and those of ``image``, ``mask``, ``clinical`` and targets that are there.
@@ -58,7 +62,7 @@ def list_studies(
         name = study_id or _name_of(image if image is not None else mask)
         return [_item(name, {k: v for k, v in single.items() if v is not None})]
     if datalist is not None:
-        studies = _from_datalist(datalist, datalist_key, dataset_dir)
+        studies = _of_folds(_from_datalist(datalist, datalist_key, dataset_dir), fold, without_fold)
     elif dataset_dir is not None:
         studies = _from_folder(Path(dataset_dir))
     else:
@@ -157,6 +161,24 @@ def _from_datalist(
                 named[part] = str(base / named[part])
         studies.append(_item(str(name), named))
     return studies
+
+
+def _of_folds(
+    studies: list[dict[str, Any]], fold: int | None, without_fold: int | None
+) -> list[dict[str, Any]]:
+    if fold is None and without_fold is None:
+        return studies
+    lacking = [study["study_id"] for study in studies if "fold" not in study]
+    if lacking:
+        raise ValueError(f"fold must be given for every study of the datalist, got none for {lacking[:5]}.")
+    kept = [s for s in studies if s["fold"] != without_fold and (fold is None or s["fold"] == fold)]
+    if not kept:
+        raise InputRefused(
+            "INPUT_EMPTY",
+            f"No study is left for fold {fold} without fold {without_fold}.",
+            f"The datalist has the folds {sorted({study['fold'] for study in studies})}.",
+        )
+    return kept
 
 
 def _from_folder(folder: Path) -> list[dict[str, Any]]:
