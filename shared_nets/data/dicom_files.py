@@ -50,7 +50,8 @@ def read_headers(paths: Iterable[str]) -> tuple[list[DicomHeader], tuple[Finding
         The headers of DICOM images, and what was left out.
 
     Raises:
-        InputRefused: ``INPUT_EMPTY``, ``INPUT_NO_PERMISSION``, ``INPUT_UNREADABLE``, ``INPUT_NOT_FOUND``.
+        InputRefused: ``INPUT_EMPTY``, ``INPUT_NO_PERMISSION``, ``INPUT_UNREADABLE``, ``INPUT_NOT_FOUND``;
+            ``PIXEL_MISSING`` for a CT file that was cut off between two tags.
     """
     images: list[DicomHeader] = []
     junk: list[str] = []
@@ -60,6 +61,10 @@ def read_headers(paths: Iterable[str]) -> tuple[list[DicomHeader], tuple[Finding
         if header is None:
             junk.append(Path(path).name)
         elif is_image(header):
+            if _is_ct(header) and header.pixel_offset is None and not header.is_deflated:
+                raise InputRefused(
+                    "PIXEL_MISSING", f"{header.name} has no pixel data.", "Copy or export the file again."
+                )
             images.append(header)
         else:
             no_images.append(header.name)
@@ -89,8 +94,7 @@ def is_image(header: DicomHeader) -> bool:
     Returns:
         Whether it is, or claims to be, an image.
     """
-    kind = header.text("SOPClassUID")
-    return header.integer("Rows") is not None or kind == _SINGLE_FRAME_CT or kind in ENHANCED_CLASSES
+    return header.integer("Rows") is not None or _is_ct(header)
 
 
 def is_localizer(header: DicomHeader) -> bool:
@@ -162,6 +166,11 @@ def choose_series(
         message = f"Dropped from the series: {counted(len(scouts), 'localizer image')}, {names(scouts)}."
         findings.append(Finding(code="LOCALIZER_DROPPED", message=message))
     return slices, tuple(findings)
+
+
+def _is_ct(header: DicomHeader) -> bool:
+    kind = header.text("SOPClassUID")
+    return kind == _SINGLE_FRAME_CT or kind in ENHANCED_CLASSES
 
 
 def _header_or_refusal(path: str) -> DicomHeader | None:

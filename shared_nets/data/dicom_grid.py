@@ -21,7 +21,8 @@ FloatArray = npt.NDArray[np.float64]
 _DIRECTION_TOLERANCE = 1e-3  # of a direction cosine: DICOM files round to 3 to 6 digits
 _SAME_PLACE_MM = 0.01
 _POSITION_TOLERANCE = 0.05  # of the slice distance …
-_POSITION_ROUNDING_MM = 0.06  # … or this, for files that round positions to 0.1 mm
+_POSITION_ROUNDING_MM = 0.11  # … or this, for files that round positions to 0.1 mm,
+_POSITION_ROUNDING_SHARE = 0.3  # … unless the slices lie very close
 _TILT_DEGREES = 0.1  # less is rounding
 _WIDE_GAP_SHARE = 0.25  # more wide gaps than this share are another spacing, not lost slices
 _EXPORT_AGAIN = "Export the whole series again from the archive or the scanner."
@@ -217,7 +218,9 @@ def _slice_distance(frames: Sequence[Frame], depth: FloatArray) -> float:
     gaps = np.diff(depth)  # (K - 1,)
     distance = float(depth[-1] - depth[0]) / (len(depth) - 1)
     even = depth[0] + distance * np.arange(len(depth))
-    tolerance = max(_POSITION_TOLERANCE * distance, _POSITION_ROUNDING_MM)
+    tolerance = max(
+        _POSITION_TOLERANCE * distance, min(_POSITION_ROUNDING_MM, _POSITION_ROUNDING_SHARE * distance)
+    )
     if len(gaps) == 1 or (
         np.abs(depth - even).max() <= tolerance and np.abs(gaps - distance).max() <= 2 * tolerance
     ):

@@ -64,6 +64,11 @@ class DicomHeader:
         """The file's name without folders, for messages."""
         return Path(self.path).name
 
+    @property
+    def is_deflated(self) -> bool:
+        """Whether everything after the file meta information is one deflated stream."""
+        return self.transfer_syntax == DeflatedExplicitVRLittleEndian
+
     def texts(self, keyword: str) -> tuple[str, ...]:
         """Give the values of a text tag, empty when it is missing."""
         raw = self.values.get(_TAG[keyword])
@@ -189,7 +194,7 @@ def _scan(path: str, data: bytes, size: int) -> DicomHeader | None:
             if key == b"\x02\x00\x10\x00":
                 syntax = data[start : start + length].rstrip(b"\0 ").decode("ascii")
             position = start + length
-        if not syntax or syntax in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
+        if position < size and syntax in ("", DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
             return None
         implicit = syntax == ImplicitVRLittleEndian
         while position < size:
@@ -204,7 +209,7 @@ def _scan(path: str, data: bytes, size: int) -> DicomHeader | None:
             position = start + length
             if length and key in _WANTED:
                 if position > len(data):
-                    return None
+                    break
                 meta[_WANTED[key]] = data[start:position]
     except (_Unusual, UnicodeDecodeError):
         return None

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from shared_nets.data.ct_series import AIR_HU, Pixels, check_hounsfield_range
 from shared_nets.data.dicom_frames import Frame
 from shared_nets.data.dicom_grid import Grid
-from shared_nets.data.dicom_stored import open_stored_values, stored_format
+from shared_nets.data.dicom_stored import read_stored_values, stored_format
 from shared_nets.data.dicom_wording import counted, names
 from shared_nets.refusals import InputRefused
 from shared_nets.types import Finding
@@ -104,7 +104,7 @@ def decode_frame(frame: Frame, out: Array) -> _SliceFacts:
     """
     stored_type, lowest, highest = stored_format(frame.header)
     stored = out.view(stored_type) if out.dtype == np.int16 else np.empty(out.shape, dtype=stored_type)
-    open_stored_values(frame, stored)
+    read_stored_values(frame, stored)
     padding = _padding_of(frame, stored)
     padded = int(np.count_nonzero(padding)) if padding is not None else 0
     if frame.header.text("PhotometricInterpretation") == "MONOCHROME1":
@@ -237,6 +237,6 @@ def same_stored_pixels(one: Frame, other: Frame) -> bool:
     if first != second:
         return False
     values = [np.empty((one.rows, one.columns), dtype=first) for _ in range(2)]
-    open_stored_values(one, values[0])
-    open_stored_values(other, values[1])
+    read_stored_values(one, values[0])
+    read_stored_values(other, values[1])
     return bool(np.array_equal(values[0], values[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from pydicom.uid import UID, RLELossless
 from shared_nets.data.dicom_frames import Frame, number_of_frames
 from shared_nets.data.dicom_header import DicomHeader
 from shared_nets.refusals import InputRefused
+
+logger = logging.getLogger(__name__)
 
 _END_OF_CODESTREAM = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000
 _SEND_AGAIN = "Copy or export the file again; the transfer seems to have been cut off."
@@ -63,7 +66,7 @@ def check_pixel_length(header: DicomHeader) -> None:
         InputRefused: ``PIXEL_MISSING`` or ``PIXEL_TRUNCATED``.
     """
     if header.pixel_offset is None:
-        if not _is_deflated(header):
+        if not header.is_deflated:
             raise InputRefused("PIXEL_MISSING", f"{header.name} has no pixel data.", _SEND_AGAIN)
         return
     if header.pixel_length is None:
@@ -76,7 +79,7 @@ def check_pixel_length(header: DicomHeader) -> None:
         )
 
 
-def open_stored_values(frame: Frame, out: npt.NDArray[Any]) -> None:
+def read_stored_values(frame: Frame, out: npt.NDArray[Any]) -> None:
     """Read one frame as it is stored.
 
     Args:
@@ -191,12 +194,9 @@ def _through_pydicom(frame: Frame) -> npt.NDArray[Any]:
 
 
 def _undecodable(frame: Frame, error: Exception) -> InputRefused:
+    logger.debug("%s cannot be decoded: %s", frame.name, error)
     return InputRefused(
         "PIXEL_UNDECODABLE",
-        f"The pixel data of {frame.name} cannot be decoded: {' '.join(str(error).split())[:200]}.",
+        f"The pixel data of {frame.name} cannot be decoded ({UID(frame.header.transfer_syntax).name}).",
         "Export the file again, uncompressed if possible.",
     )
-
-
-def _is_deflated(header: DicomHeader) -> bool:
-    return header.transfer_syntax == "1.2.840.10008.1.2.1.99"

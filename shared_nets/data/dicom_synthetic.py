@@ -91,13 +91,16 @@ def write_series(folder: Path, series: Sequence[Dataset], *, syntax: str = Expli
         write_file(folder / f"IM{number:04d}.dcm", dataset, syntax=syntax)
 
 
-def write_file(path: Path, dataset: Dataset, *, syntax: str = ExplicitVRLittleEndian) -> None:
+def write_file(
+    path: Path, dataset: Dataset, *, syntax: str = ExplicitVRLittleEndian, is_encoded: bool = False
+) -> None:
     """Write one data set as a DICOM file.
 
     Args:
         path: of the new file.
         dataset: what to write; it may become compressed.
         syntax: transfer syntax UID.
+        is_encoded: whether the pixel data are already encoded in this syntax.
     """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", CTImageStorage)
@@ -110,7 +113,7 @@ def write_file(path: Path, dataset: Dataset, *, syntax: str = ExplicitVRLittleEn
             meta.TransferSyntaxUID = UID(syntax)
             dataset.save_as(path, implicit_vr=False, little_endian=False, enforce_file_format=True)
             return
-        if meta.TransferSyntaxUID != syntax and _is_compressed(syntax):
+        if _is_compressed(syntax) and not is_encoded:
             dataset.compress(syntax, generate_instance_uid=False)
         meta.TransferSyntaxUID = UID(syntax)
         dataset.save_as(
