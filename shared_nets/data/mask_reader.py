@@ -130,8 +130,10 @@ def _read_nifti(path: Path) -> tuple[LabelArray, FloatArray]:
         image: Any = nib.load(path, keep_file_open=True)  # slabs are read one after the other
         sform, qform = image.header.get_sform(coded=True)[0], image.header.get_qform(coded=True)[0]
         shape = _one_volume(image.shape, path.name)
-        stored = image.dataobj.reshape(shape)
-        labels = _narrowed((stored[..., k : k + _SLAB] for k in range(0, shape[2], _SLAB)), shape, path.name)
+        flat = (0,) * (len(image.shape) - 3)  # of axes that are one long
+        starts = range(0, shape[2], _SLAB)
+        slabs = (image.dataobj[(slice(None), slice(None), slice(k, k + _SLAB), *flat)] for k in starts)
+        labels = _narrowed(slabs, shape, path.name)
     except PermissionError:
         raise
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:

@@ -302,14 +302,16 @@ def _scan(
     others = [axis for axis in range(3) if axis != slow]
     used = [np.zeros(size, dtype=bool) for size in mask.shape]
     counts = np.zeros(_MAX_LABEL + 1, dtype=np.int64)
+    is_kidney_number = table != 0
     for number, slab in enumerate(np.moveaxis(mask, slow, 0)):
         if not slab.any():
             continue
         whole = _whole_numbers(slab)
         size = 256 if whole.dtype == np.uint8 else _MAX_LABEL + 1
-        counts[:size] += np.bincount(whole.ravel(order="K"), minlength=size)
-        kidney = table[whole] != 0
-        if kidney.any():
+        in_slab = np.bincount(whole.ravel(order="K"), minlength=size)
+        counts[:size] += in_slab
+        if in_slab[is_kidney_number[:size]].any():
+            kidney = is_kidney_number[whole]
             used[slow][number] = True
             used[others[0]] |= kidney.any(axis=1)
             used[others[1]] |= kidney.any(axis=0)

@@ -279,7 +279,7 @@ def _density_findings(for_people: Sequence[Mapping[str, Any]]) -> list[Finding]:
 
 
 def _check_finite(pictures: torch.Tensor) -> None:
-    if not bool(torch.isfinite(pictures).all()):
+    if not bool(torch.isfinite(pictures.sum(dtype=torch.float64))):
         raise InputRefused(
             "PIXEL_NOT_FINITE",
             "The CT holds values that are not numbers.",
