@@ -52,6 +52,7 @@ class BundleRuntime:
             parser.get_parsed_content("network"),
             bundle_root=root,
             ckpt_path=parser.get_parsed_content("ckpt_path"),
+            other_files=parser.get_parsed_content("other_files"),
         )
         self._preprocessing = parser.get_parsed_content("preprocessing")
         self._evaluator = parser.get_parsed_content("evaluator")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -113,13 +114,20 @@ def load_weights(network: nn.Module, ckpt_path: str | Path) -> None:
         raise InputRefused("WEIGHTS_MISMATCH", f"{path.name} does not fit: {error}.", remedy) from error
 
 
-def prepare_bundle(network: nn.Module, *, bundle_root: str | Path, ckpt_path: str | Path) -> None:
+def prepare_bundle(
+    network: nn.Module,
+    *,
+    bundle_root: str | Path,
+    ckpt_path: str | Path,
+    other_files: Mapping[str, str | Path] | None = None,
+) -> None:
     """Check packages and weights, then load the weights into the network.
 
     Args:
         network: gets the weights.
         bundle_root: folder of the bundle.
         ckpt_path: file with a bare state dict.
+        other_files: further files that the bundle reads, by the name of the knob that points to them.
 
     Raises:
         InputRefused: ``PACKAGES_MISMATCH`` or ``WEIGHTS_MISMATCH``.
@@ -127,6 +135,13 @@ def prepare_bundle(network: nn.Module, *, bundle_root: str | Path, ckpt_path: st
     metadata = read_metadata(bundle_root)
     check_packages(metadata)
     check_weights(bundle_root, metadata)
+    for knob, path in (other_files or {}).items():
+        if not Path(path).is_file():
+            raise InputRefused(
+                "WEIGHTS_MISMATCH",
+                f"There is no file {Path(path).name}, which {knob} points to.",
+                f"Give its path with --{knob}; the bundle's card says where it comes from.",
+            )
     load_weights(network, ckpt_path)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 from torch import nn
@@ -22,9 +21,9 @@ def studies_or_exit(**kwargs: Any) -> list[dict[str, Any]]:
     return _or_exit(list_studies, **kwargs)
 
 
-def prepare_or_exit(network: nn.Module, *, bundle_root: str | Path, ckpt_path: str | Path) -> None:
+def prepare_or_exit(network: nn.Module, **kwargs: Any) -> None:
     """Prepare the bundle (:func:`shared_nets.runtime.checks.prepare_bundle`), or end with status 3."""
-    _or_exit(prepare_bundle, network=network, bundle_root=bundle_root, ckpt_path=ckpt_path)
+    _or_exit(prepare_bundle, network=network, **kwargs)
 
 
 def _or_exit(function: Callable, **kwargs: Any) -> Any:
