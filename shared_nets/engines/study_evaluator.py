@@ -42,7 +42,7 @@ class StudyEvaluator(SupervisedEvaluator):
         self.extra_keys = dict(extra_keys or {})
         self.label_key = label_key
 
-    def _iteration(self, engine: SupervisedEvaluator, batchdata: list[dict[str, Any]]) -> Any:
+    def _iteration(self, engine: SupervisedEvaluator, batchdata: Any) -> Any:
         (item,) = batchdata
         engine.state.batch = [item]
         if isinstance(item.get(REFUSAL_KEY), InputRefused):

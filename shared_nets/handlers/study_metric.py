@@ -42,7 +42,8 @@ class StudyMetric(IgniteMetricHandler):
 
     def iteration_completed(self, engine: Engine) -> None:
         """Take one study in, or count its refusal."""
-        (output,) = engine.state.output
+        outputs: Any = engine.state.output
+        (output,) = outputs
         if isinstance(output.get("refusal"), InputRefused):
             self.num_refused += 1
         elif output.get("label") is not None:

@@ -73,7 +73,9 @@ class StudyResults:
             self._bar = tqdm(total=total, unit="study", file=sys.stderr)
 
     def _study_ended(self, engine: Engine) -> None:
-        item, output = engine.state.batch[0], engine.state.output[0]
+        batch: Any = engine.state.batch
+        outputs: Any = engine.state.output
+        item, output = batch[0], outputs[0]
         study_id = str(output["study_id"])
         refusal = output.get("refusal")
         if isinstance(refusal, InputRefused):

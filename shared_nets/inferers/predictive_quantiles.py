@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.inferers import SimpleInferer
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class PredictiveQuantilesInferer(SimpleInferer):
@@ -19,7 +20,7 @@ class PredictiveQuantilesInferer(SimpleInferer):
     Shape letters: B batch, Q quantiles, K further logits (stages).
     """
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Run the network.
 
         Args:

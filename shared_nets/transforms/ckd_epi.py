@@ -39,7 +39,7 @@ def egfr_from_creatinine(
     """
     creatinine = np.asarray(creatinine_mg_dl, dtype=np.float64)
     if not (creatinine > 0).all():
-        raise ValueError(f"creatinine_mg_dl must be positive, got {creatinine_mg_dl}.")
+        raise ValueError(f"creatinine_mg_dl must be positive, got {creatinine_mg_dl!r}.")
     scale, kappa, alpha = _coefficients(age_years, is_female)
     ratio = creatinine / kappa
     return scale * np.minimum(ratio, 1.0) ** alpha * np.maximum(ratio, 1.0) ** -1.2
@@ -61,7 +61,7 @@ def creatinine_from_egfr(egfr_ml_min: ArrayLike, age_years: ArrayLike, is_female
     """
     egfr = np.asarray(egfr_ml_min, dtype=np.float64)
     if not (egfr > 0).all():
-        raise ValueError(f"egfr_ml_min must be positive, got {egfr_ml_min}.")
+        raise ValueError(f"egfr_ml_min must be positive, got {egfr_ml_min!r}.")
     scale, kappa, alpha = _coefficients(age_years, is_female)
     fraction = egfr / scale  # 1 where creatinine is κ
     return kappa * np.where(fraction >= 1.0, fraction ** (1.0 / alpha), fraction ** (-1.0 / 1.2))
@@ -81,7 +81,7 @@ def stage_index(egfr_ml_min: ArrayLike) -> npt.NDArray[np.int64]:
     """
     egfr = np.asarray(egfr_ml_min, dtype=np.float64)
     if not (egfr >= 0).all():
-        raise ValueError(f"egfr_ml_min must be zero or more, got {egfr_ml_min}.")
+        raise ValueError(f"egfr_ml_min must be zero or more, got {egfr_ml_min!r}.")
     return (egfr[..., None] < np.array(STAGE_LOWER_BOUNDS[:-1])).sum(axis=-1)
 
 

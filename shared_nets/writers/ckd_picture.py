@@ -91,7 +91,13 @@ def _draw_slice(axes: Axes, shown: Mapping[str, Any]) -> None:
         if has_ct and (labels == label).any():
             axes.contour(labels == label, levels=[0.5], colors=colour, linewidths=0.9)
     axes.imshow(overlay, aspect=row_mm / column_mm, interpolation="nearest")
-    side = {"color": _INK, "fontsize": 10, "transform": axes.transAxes, "va": "center", "weight": "bold"}
+    side: dict[str, Any] = {
+        "color": _INK,
+        "fontsize": 10,
+        "transform": axes.transAxes,
+        "va": "center",
+        "weight": "bold",
+    }
     axes.text(0.015, 0.5, "R", ha="left", **side)
     axes.text(0.985, 0.5, "L", ha="right", **side)
     axes.text(
