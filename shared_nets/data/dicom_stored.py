@@ -121,12 +121,16 @@ def _read_straight(frame: Frame, offset: int, out: npt.NDArray[Any]) -> None:
 
 def _decompressed(frame: Frame) -> npt.NDArray[Any]:
     header = frame.header
-    with Path(header.path).open("rb", buffering=0) as file:
-        file.seek(header.pixel_offset or 0)
-        data = file.read()
-    _check_items(frame, data)
+    frames = number_of_frames(header)
     try:
-        code = get_frame(data, frame.number, number_of_frames=number_of_frames(header))
+        with Path(header.path).open("rb") as file:
+            file.seek(header.pixel_offset or 0)
+            if frames == 1:
+                data = file.read()
+                _check_items(frame, data)
+                code = get_frame(data, 0, number_of_frames=1)
+            else:  # only the bytes of this frame are read
+                code = get_frame(file, frame.number, number_of_frames=frames)
         if header.transfer_syntax != RLELossless and code.rstrip(b"\0")[-2:] != _END_OF_CODESTREAM:
             raise _truncated(frame)
         options: dict[str, Any] = {
@@ -143,7 +147,7 @@ def _decompressed(frame: Frame) -> npt.NDArray[Any]:
         }
         decoder = get_decoder(UID(header.transfer_syntax))
         array, _ = decoder.as_array(encapsulate([code]), index=0, raw=True, **options)
-    except InputRefused:
+    except (InputRefused, OSError):
         raise
     except Exception as error:  # the codecs raise whatever they like
         raise _undecodable(frame, error) from error
