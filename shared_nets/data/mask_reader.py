@@ -26,8 +26,10 @@ PathLike = str | os.PathLike[str]
 LabelArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 FloatArray = npt.NDArray[np.float64]
 
-#: SNOMED codes of the kidneys: where DICOM segments overlap, these lie on top of other organs.
+#: SNOMED codes: where DICOM segments overlap, kidneys lie on top of other organs, and lesions on top of kidneys.
 KIDNEY_CODES = ("64033007", "9846003", "18639004", "T-71000", "T-71010", "T-71020")
+TUMOUR_CODES = ("108369006", "86049000", "372087000", "14799000", "4147007", "M-8FFFF", "M-80003", "M-03000")
+CYST_CODES = ("367643001", "M-3340A")
 
 _SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # segmentation, label map
 _VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -194,13 +196,20 @@ def _read_dicom_seg(path: Path, meta: dict[str, Any]) -> tuple[LabelArray, Float
             f"{file.name} is no DICOM SEG that describes one label map: {error}",
             "Export the segmentation again, as non-overlapping binary segments of one CT series.",
         ) from error
-    affine = _LPS_TO_RAS @ np.asarray(volume.affine, dtype=np.float64)
     meta["has_empty_slices_omitted"] = True
-    return volume.array.transpose(2, 1, 0), affine[:, [2, 1, 0, 3]]  # columns, rows, frames
+    labels = volume.array.transpose(2, 1, 0)  # columns, rows, frames
+    affine = (_LPS_TO_RAS @ np.asarray(volume.affine, dtype=np.float64))[:, [2, 1, 0, 3]]
+    if (
+        np.linalg.det(affine[:3, :3]) < 0
+    ):  # highdicom counts frames against the slice normal; CT readers do not
+        affine[:3, 3] += affine[:3, 2] * (labels.shape[2] - 1)
+        affine[:3, 2] *= -1.0
+        labels = labels[:, :, ::-1]
+    return labels, affine
 
 
 def _combined(seg: Any, numbers: list[int], meta: dict[str, Any]) -> Any:
-    """One label map of all segments; in overlaps smaller over larger, and kidneys over other organs."""
+    """One label map of all segments; where they overlap lesions win over kidneys, kidneys over the rest."""
     dtype = np.uint8 if max(numbers) < 256 else np.uint16
     try:
         return seg.get_volume(combine_segments=True, dtype=dtype)
@@ -211,12 +220,8 @@ def _combined(seg: Any, numbers: list[int], meta: dict[str, Any]) -> Any:
     for number in numbers:
         volume = seg.get_volume(segment_numbers=[number], combine_segments=True, dtype=dtype)
         sizes[number] = np.count_nonzero(volume.array)
-    is_kidney = {
-        n: bool({meta["segment_labels"].get(n), meta["segment_regions"].get(n)} & set(KIDNEY_CODES))
-        for n in numbers
-    }
     combined = None
-    for number in sorted(numbers, key=lambda n: (is_kidney[n], -sizes[n])):
+    for number in sorted(numbers, key=lambda n: (_layer(meta["segment_labels"][n]), -sizes[n])):
         volume = seg.get_volume(segment_numbers=[number], combine_segments=True, dtype=dtype)
         if combined is None:
             combined = volume
@@ -227,6 +232,11 @@ def _combined(seg: Any, numbers: list[int], meta: dict[str, Any]) -> Any:
     )
     meta["repairs"].append({"code": "MASK_OVERLAP_RESOLVED", "message": message})
     return combined
+
+
+def _layer(code: str) -> int:
+    """What lies on top of what; within a layer the smaller segment lies on the larger one."""
+    return 2 if code in TUMOUR_CODES + CYST_CODES else int(code in KIDNEY_CODES)
 
 
 def _the_one_seg(path: Path) -> Path:

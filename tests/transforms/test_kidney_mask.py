@@ -9,7 +9,14 @@ import pytest
 
 from shared_nets.data import mask_reader
 from shared_nets.refusals import InputRefused
-from shared_nets.transforms.kidney_mask import KIDNEY_CODES, LABEL_SETS, canonical_labels, kidney_sides
+from shared_nets.transforms.kidney_mask import (
+    CYST_CODES,
+    KIDNEY_CODES,
+    LABEL_SETS,
+    TUMOUR_CODES,
+    canonical_labels,
+    kidney_sides,
+)
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -99,8 +106,10 @@ def test_segments_are_known_by_their_codes():
     assert found.labels[:, 0, 0].tolist() == [1, 2, 0, 1]
 
 
-def test_reader_and_label_set_know_the_same_kidney_codes():
+def test_reader_and_label_set_know_the_same_codes():
     assert mask_reader.KIDNEY_CODES == KIDNEY_CODES
+    assert mask_reader.TUMOUR_CODES == TUMOUR_CODES
+    assert mask_reader.CYST_CODES == CYST_CODES
     assert set(KIDNEY_CODES) <= set(LABEL_SETS["dicom_seg"].canonical)
 
 
