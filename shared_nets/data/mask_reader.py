@@ -26,7 +26,7 @@ PathLike = str | os.PathLike[str]
 LabelArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 FloatArray = npt.NDArray[np.float64]
 
-#: SNOMED codes: where DICOM segments overlap, kidneys lie on top of other organs, and lesions on top of kidneys.
+#: SNOMED codes: where DICOM segments overlap, kidneys lie over other organs, and lesions over kidneys.
 KIDNEY_CODES = ("64033007", "9846003", "18639004", "T-71000", "T-71010", "T-71020")
 TUMOUR_CODES = ("108369006", "86049000", "372087000", "14799000", "4147007", "M-8FFFF", "M-80003", "M-03000")
 CYST_CODES = ("367643001", "M-3340A")
@@ -199,9 +199,7 @@ def _read_dicom_seg(path: Path, meta: dict[str, Any]) -> tuple[LabelArray, Float
     meta["has_empty_slices_omitted"] = True
     labels = volume.array.transpose(2, 1, 0)  # columns, rows, frames
     affine = (_LPS_TO_RAS @ np.asarray(volume.affine, dtype=np.float64))[:, [2, 1, 0, 3]]
-    if (
-        np.linalg.det(affine[:3, :3]) < 0
-    ):  # highdicom counts frames against the slice normal; CT readers do not
+    if np.linalg.det(affine[:3, :3]) < 0:  # highdicom counts frames downwards, CT readers upwards
         affine[:3, 3] += affine[:3, 2] * (labels.shape[2] - 1)
         affine[:3, 2] *= -1.0
         labels = labels[:, :, ::-1]
@@ -221,22 +219,21 @@ def _combined(seg: Any, numbers: list[int], meta: dict[str, Any]) -> Any:
         volume = seg.get_volume(segment_numbers=[number], combine_segments=True, dtype=dtype)
         sizes[number] = np.count_nonzero(volume.array)
     combined = None
-    for number in sorted(numbers, key=lambda n: (_layer(meta["segment_labels"][n]), -sizes[n])):
+    layers = {n: _layer(meta["segment_labels"][n], meta["segment_regions"][n]) for n in numbers}
+    for number in sorted(numbers, key=lambda n: (layers[n], -sizes[n])):
         volume = seg.get_volume(segment_numbers=[number], combine_segments=True, dtype=dtype)
         if combined is None:
             combined = volume
         else:
             np.copyto(combined.array, volume.array, where=volume.array != 0)
-    message = (
-        "Segments of the mask overlap; smaller ones were laid over larger ones, kidneys over other organs."
-    )
+    message = "Segments of the mask overlap; kidneys were laid over other organs, lesions over kidneys."
     meta["repairs"].append({"code": "MASK_OVERLAP_RESOLVED", "message": message})
     return combined
 
 
-def _layer(code: str) -> int:
+def _layer(code: str, region: str) -> int:
     """What lies on top of what; within a layer the smaller segment lies on the larger one."""
-    return 2 if code in TUMOUR_CODES + CYST_CODES else int(code in KIDNEY_CODES)
+    return 2 if code in TUMOUR_CODES + CYST_CODES else int(code in KIDNEY_CODES or region in KIDNEY_CODES)
 
 
 def _the_one_seg(path: Path) -> Path:

@@ -17,6 +17,8 @@ from pydicom.uid import generate_uid
 from shared_nets.data.mask_reader import MaskReader
 from shared_nets.data.phantom import write_dicom_series
 from shared_nets.refusals import InputRefused
+from shared_nets.transforms.kidney_mask import canonical_labels
+from shared_nets.transforms.mask_geometry import match_mask_to_image
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 AFFINE = np.array([[-2.0, 0, 0, 50], [0, -2.0, 0, 40], [0, 0, 5.0, -30], [0, 0, 0, 1]])
@@ -192,6 +194,24 @@ def test_dicom_seg_gives_codes_and_leaves_out_empty_slices(write_seg, labels):
     shifted[2, 3] += 2 * 5.0
     assert meta["affine"] == pytest.approx(shifted)
     assert meta["repairs"] == []
+
+
+def test_a_dicom_seg_without_empty_slices_lands_on_its_ct(write_seg, labels):
+    segments = np.stack([labels == 2, labels == 3], axis=-1).astype(np.uint8)
+    found, meta = read(write_seg(segments, [RIGHT_KIDNEY, LEFT_KIDNEY]))
+    kidneys = canonical_labels(
+        found, meta["affine"], label_set="dicom_seg", segment_codes=meta["segment_labels"]
+    )
+    matched, findings = match_mask_to_image(
+        kidneys,
+        image_shape=labels.shape,
+        image_affine=AFFINE,
+        has_empty_slices_omitted=meta["has_empty_slices_omitted"],
+    )
+    box = tuple(slice(o, o + n) for o, n in zip(matched.offset, matched.labels.shape, strict=True))
+    assert np.array_equal(matched.labels, labels[box] > 0)
+    assert matched.labels.sum() == (labels > 0).sum()
+    assert findings == kidneys.findings == ()
 
 
 def test_a_gap_between_the_kidneys_of_a_dicom_seg_stays_empty(write_seg, labels):
