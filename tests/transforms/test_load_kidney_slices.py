@@ -198,7 +198,7 @@ def test_a_cut_off_kidney_is_reported_and_flagged():
 
 
 def test_a_mask_over_other_tissue_is_reported(in_memory):
-    air = MetaTensor(torch.full_like(in_memory["image"], -900), affine=in_memory["image"].affine)
+    air = in_memory["image"].clone().fill_(-900)
     (finding,) = loader()({**in_memory, "image": air})["slice_selection"]["findings"]
     assert finding.code == "KIDNEY_DENSITY_UNUSUAL"
     assert "-900 HU" in finding.message
