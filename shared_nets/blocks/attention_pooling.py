@@ -24,7 +24,7 @@ class GatedAttentionPooling(nn.Module):
         super().__init__()
         self.value = nn.Linear(features, attention_features)
         self.gate = nn.Linear(features, attention_features)
-        self.score = nn.Linear(attention_features, 1)
+        self.score = nn.Linear(attention_features, 1, bias=False)  # a softmax ignores a common shift
 
     def attention(self, x: Tensor, is_valid: Tensor) -> Tensor:
         """Say how much each slice counts.

@@ -23,11 +23,15 @@ class MemberLinear(nn.Module):
 
     def __init__(self, *, in_features: int, out_features: int, num_members: int) -> None:
         super().__init__()
-        bound = 1.0 / math.sqrt(in_features)
-        self.weight = nn.Parameter(
-            torch.empty(num_members, in_features, out_features).uniform_(-bound, bound)
-        )
+        self.weight = nn.Parameter(torch.empty(num_members, in_features, out_features))
         self.bias = nn.Parameter(torch.zeros(num_members, 1, out_features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start anew, at random."""
+        bound = 1.0 / math.sqrt(self.weight.shape[1])
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(M, B, in)`` to ``(M, B, out)``, each member by its own weights."""
@@ -69,17 +73,24 @@ class FusionHead(nn.Module):
             in_features=hidden_features, out_features=out_features, num_members=num_members
         )
         self.dropout = nn.Dropout(dropout_rate)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start anew: the linear map at zero, the perceptron at random."""
+        self.fc1.reset_parameters()
+        self.fc2.reset_parameters()
         nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
     def member_logits(self, x: Tensor) -> Tensor:
-        """Map features ``(B, F)`` to the logits of every member, ``(M, B, O)``."""
-        x = self.dropout(x.expand(self.num_members, *x.shape))  # (M, B, F), each member drops its own
+        """Map features of every member ``(M, B, F)`` to their logits ``(M, B, O)``."""
+        x = self.dropout(x)  # each member drops its own
         hidden = self.dropout(F.gelu(self.fc1(x)))  # (M, B, H)
         return self.linear(x) + self.fc2(hidden)  # (M, B, O)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features ``(B, F)`` to logits ``(B, O)``."""
-        return self.member_logits(x).mean(dim=0)
+        return self.member_logits(x.expand(self.num_members, *x.shape)).mean(dim=0)
 
 
 class OrdinalLogits(nn.Module):
@@ -101,11 +112,13 @@ class OrdinalLogits(nn.Module):
         self.log_gaps = nn.Parameter(torch.zeros(num_stages - 2))
 
     def forward(self, score: Tensor) -> Tensor:
-        """Map scores ``(B, 1)`` to logits ``(B, K)``, best stage first."""
+        """Map scores ``(…, 1)`` to logits ``(…, K)``, best stage first."""
         thresholds = torch.cat([self.first_threshold, self.log_gaps.exp()]).cumsum(dim=0)  # (K−1,)
-        margin = score - thresholds  # (B, K−1)
+        margin = score - thresholds  # (…, K−1)
         log_worse = F.logsigmoid(margin)  # ln P(stage > k)
         log_not_worse = F.logsigmoid(-margin)
         # between two thresholds: ln(P(> k−1) − P(> k)), written so that no difference of near-equals is taken
-        log_between = log_worse[:, :-1] + log_not_worse[:, 1:] + torch.log(-torch.expm1(-self.log_gaps.exp()))
-        return torch.cat([log_not_worse[:, :1], log_between, log_worse[:, -1:]], dim=1)  # (B, K)
+        log_between = (
+            log_worse[..., :-1] + log_not_worse[..., 1:] + torch.log(-torch.expm1(-self.log_gaps.exp()))
+        )
+        return torch.cat([log_not_worse[..., :1], log_between, log_worse[..., -1:]], dim=-1)  # (…, K)

@@ -129,8 +129,8 @@ def stage_agreement(
 
     Returns:
         ``accuracy``; ``accuracy_within_one``: share at most one stage off; ``macro_f1`` over the stages that
-        occur, observed or predicted; ``quadratic_kappa``: Cohen's kappa with quadratic weights, NaN where only
-        one stage occurs.
+        occur, observed or predicted; ``quadratic_kappa``: Cohen's kappa with quadratic weights, NaN where
+        only one stage occurs.
     """
     distance = np.abs(observed - predicted)
     one_stage = np.unique(np.concatenate([observed, predicted])).size < 2

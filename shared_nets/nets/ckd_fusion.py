@@ -248,27 +248,34 @@ class CKDFusion(nn.Module):
         self, image_features: Tensor, clinical: Tensor | None, log_creatinine_offset: Tensor | None = None
     ) -> Tensor:
         """Join image features ``(B, M)`` with clinical embeddings ``(B, T)`` and give logits ``(B, O)``."""
+        return self.finish(self.head(self.head_inputs(image_features, clinical)), log_creatinine_offset)
+
+    def head_inputs(self, image_features: Tensor, clinical: Tensor | None) -> Tensor:
+        """Lay image features ``(B, M)`` and the adapted clinical embedding side by side."""
         batch_size = len(image_features)
         if clinical is None:
-            adapted = self.null_clinical.expand(batch_size, -1)
-        else:
-            if clinical.shape != (batch_size, len(self.clinical_mean)):
-                wanted = (batch_size, len(self.clinical_mean))
-                raise ValueError(f"clinical must have shape {wanted}, got {tuple(clinical.shape)}.")
-            adapted = self.clinical_adapter((clinical - self.clinical_mean) / self.clinical_std)
-        logits = self.head(torch.cat([image_features, adapted], dim=1))  # (B, O)
+            return torch.cat([image_features, self.null_clinical.expand(batch_size, -1)], dim=1)
+        if clinical.shape != (batch_size, len(self.clinical_mean)):
+            wanted = (batch_size, len(self.clinical_mean))
+            raise ValueError(f"clinical must have shape {wanted}, got {tuple(clinical.shape)}.")
+        adapted = self.clinical_adapter((clinical - self.clinical_mean) / self.clinical_std)
+        return torch.cat([image_features, adapted], dim=1)
+
+    def finish(self, head_logits: Tensor, log_creatinine_offset: Tensor | None) -> Tensor:
+        """Turn what the head says, ``(…, B, O)``, into logits: order the stages, add the offset ``(B,)``."""
+        logits = head_logits
         if self.stage_logits is not None:
-            logits = torch.cat([logits[:, :-1], self.stage_logits(logits[:, -1:])], dim=1)
+            logits = torch.cat([logits[..., :-1], self.stage_logits(logits[..., -1:])], dim=-1)
         if log_creatinine_offset is None or self.mode == "classification":
             return logits
-        offset = log_creatinine_offset.to(logits).reshape(batch_size, 1)
-        return torch.cat([logits[:, :1] + offset, logits[:, 1:]], dim=1)
+        offset = log_creatinine_offset.to(logits).reshape(-1, 1)
+        return torch.cat([logits[..., :1] + offset, logits[..., 1:]], dim=-1)
 
-    def set_residual_quantiles(self, log_residuals: Tensor) -> None:
-        """Keep quantiles of observed minus predicted log creatinine, ``(N,)``, of people not trained on."""
-        levels = torch.linspace(0, 1, NUM_QUANTILES, dtype=torch.float64)
-        quantiles = torch.quantile(log_residuals.double(), levels)
-        self.log_residual_quantiles.copy_(quantiles.to(self.log_residual_quantiles))
+    def set_residual_quantiles(self, quantiles: Tensor) -> None:
+        """Keep the 101 quantiles, 0 % to 100 %, of observed minus predicted log creatinine."""
+        if quantiles.shape != (NUM_QUANTILES,) or bool((quantiles.diff() < 0).any()):
+            raise ValueError(f"quantiles must be {NUM_QUANTILES} ascending numbers, got {quantiles}.")
+        self.log_residual_quantiles.copy_(quantiles)
 
     def predict_interval(self, logits: Tensor, level: float = 0.9) -> CreatinineInterval:
         """Put the interval that holds a share ``level`` of people around this network's logits ``(B, O)``."""
@@ -310,7 +317,13 @@ def ckd_fusion_small(*, backbone: Mapping[str, Any] | None = None, **overrides: 
         overrides: arguments of :class:`CKDFusion` that differ.
     """
     trunk = vit_tiny_patch16(**{"img_size": 128, **(backbone or {})})
-    embedded = {"num_slices": 24, "image_features": 16, "clinical_dim": 96}
+    embedded = {
+        "num_slices": 24,
+        "image_features": 16,
+        "clinical_dim": 96,
+        "num_members": 20,
+        "dropout_rate": 0.3,
+    }
     return CKDFusion(**{"backbone": trunk, "embed_dim": trunk.embed_dim, **embedded, **overrides})
 
 
