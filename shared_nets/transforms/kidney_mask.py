@@ -40,6 +40,7 @@ class LabelSet:
     Args:
         canonical: canonical label by number (by SNOMED code for DICOM SEG).
         every_label_is_kidney: whether any number but 0 is kidney.
+        has_one_label: whether a second number must mean something else, and is refused.
         other_labels_are_known: whether other numbers are other organs, to be ignored.
         right: number of the right kidney, where the set tells sides apart.
         left: number of the left kidney, likewise.
@@ -47,6 +48,7 @@ class LabelSet:
 
     canonical: Mapping[int | str, int] = field(default_factory=dict)
     every_label_is_kidney: bool = False
+    has_one_label: bool = False
     other_labels_are_known: bool = False
     right: int | str | None = None
     left: int | str | None = None
@@ -60,7 +62,8 @@ CYST_CODES = ("367643001", "M-3340A")
 GENERIC_CODES = ("85756007", "113343008", "123037004", "91723000")
 
 LABEL_SETS: Mapping[str, LabelSet] = {
-    "kidney": LabelSet(every_label_is_kidney=True),
+    "kidney": LabelSet(every_label_is_kidney=True, has_one_label=True),
+    "any": LabelSet(every_label_is_kidney=True),
     "kits": LabelSet(canonical={1: KIDNEY, 2: TUMOUR, 3: CYST}),
     "totalsegmentator": LabelSet(
         canonical={2: KIDNEY, 3: KIDNEY}, other_labels_are_known=True, right=2, left=3
@@ -172,6 +175,12 @@ def canonical_labels(
         raise InputRefused(
             "MASK_LABELS_UNKNOWN",
             f'The mask holds the labels {_listed(unknown)}, which the label set "{label_set}" does not name.',
+            f"Choose the label set that the mask was made with: {', '.join(LABEL_SETS)}.",
+        )
+    if LABEL_SETS[label_set].has_one_label and found.size > 1:
+        raise InputRefused(
+            "MASK_LABELS_UNKNOWN",
+            f'The mask holds the labels {_listed(found)}, and the label set "{label_set}" has only one.',
             f"Choose the label set that the mask was made with: {', '.join(LABEL_SETS)}.",
         )
     if box is None:

@@ -31,7 +31,8 @@ def row(*numbers: int, dtype: type = np.uint8) -> np.ndarray:
 @pytest.mark.parametrize(
     ("label_set", "numbers", "canonical"),
     [
-        pytest.param("kidney", (1, 2, 255), [1, 1, 1], id="any number is kidney"),
+        pytest.param("any", (1, 2, 255), [1, 1, 1], id="any number is kidney"),
+        pytest.param("kidney", (255, 0, 255), [1, 0, 1], id="one number, whichever, is kidney"),
         pytest.param("kits", (1, 2, 3), [1, 2, 3], id="kits"),
         pytest.param("right_left", (1, 2, 1), [1, 1, 1], id="both sides are kidney"),
         pytest.param("totalsegmentator", (2, 5, 3), [1, 0, 1], id="other organs are background"),
@@ -45,9 +46,14 @@ def test_numbers_become_canonical_labels(label_set, numbers, canonical):
 def test_a_patient_with_labels_1_and_2_keeps_both_kidneys(make_kidneys):
     labels, affine = make_kidneys()
     labels[labels == 3] = 1
-    kidneys = canonical_labels(labels, affine, label_set="kidney")
+    kidneys = canonical_labels(labels, affine, label_set="right_left")
     assert kidneys.labels.sum() == 10 * (8 * 10 + 10 * 10)  # every voxel counts once, whatever its number
     assert set(kidney_sides(kidneys.labels, kidneys.affine).masks) == {"right", "left"}
+
+
+def test_several_numbers_are_not_taken_for_kidney_unless_the_user_says_so():
+    with pytest.raises(InputRefused, match=r"MASK_LABELS_UNKNOWN: .*labels 1, 2, and .* has only one"):
+        canonical_labels(row(1, 2, 0), AFFINE, label_set="kidney")
 
 
 def test_labels_that_the_set_does_not_name_are_refused_with_their_numbers():
