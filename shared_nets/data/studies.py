@@ -59,8 +59,8 @@ def list_studies(
         if datalist is not None:
             raise ValueError("image and datalist must not both be given, got both.")
         single = {"image": image, "mask": mask, "clinical": clinical}
-        name = study_id or _name_of(image if image is not None else mask)
-        return [_item(name, {k: v for k, v in single.items() if v is not None})]
+        name = _name_of(image if image is not None else mask) if study_id is None else study_id
+        return [_item(str(name), {k: v for k, v in single.items() if v is not None})]
     if datalist is not None:
         studies = _of_folds(_from_datalist(datalist, datalist_key, dataset_dir), fold, without_fold)
     elif dataset_dir is not None:
@@ -109,13 +109,14 @@ def refusal_behind(error: BaseException) -> InputRefused | None:
         error: what was caught.
 
     Returns:
-        The refusal, or ``None`` when the error has another cause.
+        The refusal, or ``None`` when the error has another cause. An error that merely happened while a
+        refusal was handled is a defect of the handling, not a refusal.
     """
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, InputRefused):
             return seen
-        seen = seen.__cause__ or seen.__context__
+        seen = seen.__cause__
     return None
 
 
@@ -152,10 +153,18 @@ def _from_datalist(
         rows = rows[key]
     if not rows:
         raise InputRefused("INPUT_EMPTY", "The datalist names no study.", "Add studies to the datalist.")
+    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
+        raise InputRefused(
+            "INPUT_UNREADABLE",
+            "The datalist is not a list of studies.",
+            'Write every study as a JSON object: {"study_id": …, "image": …, "mask": …}.',
+        )
     studies = []
     for row in rows:
         named = dict(row)
-        name = named.pop("study_id", None) or _name_of(named.get("image") or named.get("mask"))
+        name = named.pop("study_id", None)
+        if name is None:
+            name = _name_of(named.get("image") or named.get("mask"))
         for part in ("image", "mask", "clinical"):
             if isinstance(named.get(part), str):
                 named[part] = str(base / named[part])
