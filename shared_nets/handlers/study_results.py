@@ -96,6 +96,8 @@ class StudyResults:
             if self.write_picture:
                 picture = ckd_picture(result, data.get("picture_slices", ()))
                 files["picture"] = str(write_atomically(folder / PICTURE_FILE, picture))
+            else:
+                (folder / PICTURE_FILE).unlink(missing_ok=True)  # of an earlier run
             # result.json is the sign that the study is done, so it comes last
             files["result"] = str(write_atomically(folder / RESULT_FILE, content))
             (folder / REFUSAL_FILE).unlink(missing_ok=True)
