@@ -146,6 +146,7 @@ def prepare_bundle(
 
 
 def _release(text: str) -> tuple[int, ...]:
-    """Leading numbers of a version: ``2.13.0+cpu`` → (2, 13, 0)."""
+    """Leading numbers of a version, at least three: ``2.13.0+cpu`` → (2, 13, 0), ``5.4`` → (5, 4, 0)."""
     found = re.match(r"\d+(\.\d+)*", text)
-    return tuple(int(part) for part in found.group().split(".")) if found else ()
+    parts = [int(part) for part in found.group().split(".")] if found else []
+    return (*parts, *[0] * (3 - len(parts)))
