@@ -2,9 +2,9 @@
 
     python -m tools.update_card FOLDER [--check]
 
-Writes the sha256 of every file in ``models/`` into ``metadata.json`` (origin and licence of a new file must
-be added by hand) and the table "At a glance" into ``docs/README.md``. With ``--check`` nothing is written, and
-the exit status is 1 when something is out of date.
+Writes the sha256 of every file in ``models/`` into ``metadata.json`` (origin and licence of a new file
+must be written there by hand), and the table "At a glance" into ``docs/README.md``. With ``--check`` nothing
+is written, and the exit status is 1 when something is out of date.
 """
 
 from __future__ import annotations
