@@ -74,7 +74,11 @@ def list_studies(
     ids = [study["study_id"] for study in studies]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
-        raise ValueError(f"study_id must occur once, got more than one of {twice[:5]}.")
+        raise InputRefused(
+            "INPUT_UNREADABLE",
+            f"Several studies have the study_id {', '.join(twice[:5])}.",
+            "Give every study a study_id of its own.",
+        )
     return studies
 
 

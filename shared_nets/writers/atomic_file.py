@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import uuid
 from pathlib import Path
 
 
@@ -11,7 +11,7 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
     """Write ``content`` under a temporary name in the same folder, then rename.
 
     Args:
-        path: where the file goes; its folder is made.
+        path: where the file goes; its folder is made. Its permissions are those of the process's umask.
         content: the bytes.
 
     Returns:
@@ -19,15 +19,14 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with unfinished.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
+        unfinished.replace(target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     return target

@@ -122,7 +122,8 @@ def test_evaluation_measures_everyone_and_counts_who_was_refused(datalist, tmp_p
         device="$torch.device('cpu')",
     )
     flow.initialize()
-    flow.run()
+    with pytest.raises(SystemExit, match="3"):
+        flow.run()
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["n"] == PEOPLE - 1
     assert figures["num_refused"] == 1

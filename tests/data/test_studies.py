@@ -235,7 +235,7 @@ def test_a_datalist_that_does_not_exist_is_refused_without_its_folder(tmp_path):
     ],
 )
 def test_two_studies_may_not_share_an_output_folder(rows):
-    with pytest.raises(ValueError, match="study_id must occur once, got more than one of"):
+    with pytest.raises(InputRefused, match="Several studies have the study_id"):
         list_studies(datalist=rows)
 
 
