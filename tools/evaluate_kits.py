@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def image_branch_of(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Keep the part of released weights that has learned from nobody with an eGFR."""
-    parts = ("backbone.", "slice_projection.", "position_projection.", "pool.", "image_adapter.")
+    parts = ("backbone.", "slice_projection.", "position_projection.", "pool.", "image_adapter.", "geometry.")
     return {name: value for name, value in weights.items() if name.startswith(parts)}
 
 

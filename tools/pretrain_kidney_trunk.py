@@ -28,7 +28,7 @@ from shared_nets.transforms.kidney_slices import spread_evenly, volume_axes
 from shared_nets.transforms.slice_content import SliceContent, displayed, picture_grid, slice_pictures
 
 IMG_SIZE, PIXEL_SIZE_MM, NUM_SLICES = 128, 2.5, 24
-TUMOUR_VALUE, CYST_VALUE = 0.5, 0.25
+TUMOUR_VALUE, CYST_VALUE = 0.5, -1.0
 _VOXEL_MM = 1.5
 _CANVAS = 214  # 321 mm
 _WHAT = SliceContent(content="mask", tumour_value=TUMOUR_VALUE, cyst_value=CYST_VALUE)
@@ -68,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     }
     record["slices"] = train_slices(net, people, options.steps, options.batch, options.seed, options.output)
     record["people"] = train_pooling(net, people, options.seed)
+    set_scale(net, people)
     torch.save(image_branch(net), options.output)
     options.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
@@ -162,9 +163,22 @@ def train_pooling(net: CKDFusion, people: list[Person], seed: int) -> dict[str, 
     return {"steps": best_step, "explained_on_held_out_people": [round(float(v), 3) for v in r2]}
 
 
+def set_scale(net: CKDFusion, people: list[Person]) -> None:
+    """Give the network's geometry the people as the scale of its ranks."""
+    if net.geometry is None:
+        raise ValueError("net must have a geometry, got none.")
+    measured = []
+    for person in people:
+        picks, is_valid = spread_evenly(len(person.labels), NUM_SLICES)
+        pictures = _picture(np.ascontiguousarray(person.labels[picks]), 1.0)[None]
+        positions = torch.from_numpy(picks * _VOXEL_MM)[None].float()
+        measured.append(net.geometry.measures(pictures, torch.from_numpy(is_valid)[None], positions))
+    net.geometry.set_knots(torch.cat(measured))
+
+
 def image_branch(net: CKDFusion) -> dict[str, Tensor]:
     """Give the weights of trunk, slice projection, pooling and image features."""
-    parts = ("backbone.", "slice_projection.", "position_projection.", "pool.", "image_adapter.")
+    parts = ("backbone.", "slice_projection.", "position_projection.", "pool.", "image_adapter.", "geometry.")
     return {k: v.clone() for k, v in net.state_dict().items() if k.startswith(parts)}
 
 

@@ -46,8 +46,8 @@ class FittingRecipe:
     """
 
     learning_rate: float = 3e-3
-    weight_decays: Sequence[float] = (0.03, 0.3)
-    max_steps: int = 400
+    weight_decays: Sequence[float] = (1.0,)
+    max_steps: int = 300
     check_every: int = 10
     num_folds: int = 5
     input_noise: float = 0.1

@@ -1,7 +1,7 @@
 """CKDFusion: kidney slices and clinical values to creatinine and KDIGO stage, and its sizes.
 
 Shape letters: B batch, S slices, C channels, H height, W width, E trunk embedding, P slice features,
-M image features, T clinical embedding, K stages, O logits, Q quantiles.
+M image features (with G of the geometry), T clinical embedding, K stages, O logits, Q quantiles.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from shared_nets.blocks.attention_pooling import ConcatPooling, GatedAttentionPooling, MaskedMeanPooling
 from shared_nets.blocks.fusion_head import FusionHead, OrdinalLogits
 from shared_nets.blocks.lora_adapters import add_lora
+from shared_nets.blocks.slice_geometry import SliceGeometry
 from shared_nets.nets.vision_transformer import vit_base_patch16_amos, vit_tiny_patch16
 
 MODES = ("regression", "classification", "multitask")
@@ -55,6 +56,8 @@ class CKDFusion(nn.Module):
         clinical_dim: T.
         clinical_features: width of the adapted clinical embedding.
         pooling: ``mean`` or ``attention`` over the valid slices, or ``concat``.
+        geometry: measures ``(B, G)`` of mask slices that join the image features, as
+            :class:`shared_nets.blocks.slice_geometry.SliceGeometry`; ``None`` for other pictures.
         use_slice_positions: whether a slice's place along the body enters its vector.
         mode: ``regression`` gives log creatinine, ``classification`` stage logits, ``multitask`` both.
         stage_head: ``softmax`` or ``ordinal`` (proportional odds) stage logits.
@@ -91,6 +94,7 @@ class CKDFusion(nn.Module):
         clinical_dim: int = 192,
         clinical_features: int = 32,
         pooling: str = "mean",
+        geometry: SliceGeometry | None = None,
         use_slice_positions: bool = True,
         mode: str = "regression",
         stage_head: str = "softmax",
@@ -141,6 +145,8 @@ class CKDFusion(nn.Module):
             nn.Linear(image_hidden_features, image_features),
             nn.Tanh(),
         )
+        self.geometry = geometry
+        image_features += geometry.out_features if geometry is not None else 0
         self.null_image = nn.Parameter(torch.zeros(image_features))
 
         self.register_buffer("clinical_mean", torch.zeros(clinical_dim))
@@ -229,25 +235,28 @@ class CKDFusion(nn.Module):
     def encode_image(
         self, image: Tensor, slice_valid: Tensor | None = None, slice_positions_mm: Tensor | None = None
     ) -> Tensor:
-        """Describe the kidneys of each person by image features ``(B, M)`` in [−1, 1]."""
+        """Describe the kidneys of each person by image features ``(B, M + G)`` in [−1, 1]."""
         is_valid = _validity(slice_valid, image)
-        return self.pool_slices(self.encode_slices(image, is_valid), is_valid, slice_positions_mm)
+        features = self.pool_slices(self.encode_slices(image, is_valid), is_valid, slice_positions_mm)
+        if self.geometry is not None:
+            measured = self.geometry(image, is_valid, slice_positions_mm)  # (B, G)
+            features = torch.cat([features, measured], dim=1)
+        return torch.where(is_valid.any(dim=1, keepdim=True), features, self.null_image.to(features))
 
     def pool_slices(
         self, vectors: Tensor, is_valid: Tensor, slice_positions_mm: Tensor | None = None
     ) -> Tensor:
-        """Bring trunk vectors of slices ``(B, S, E)`` to image features ``(B, M)``."""
+        """Bring trunk vectors of slices ``(B, S, E)`` to the trunk's image features ``(B, M)``."""
         projected = self.slice_projection(vectors)  # (B, S, P)
         if self.position_projection is not None and slice_positions_mm is not None:
             waves = position_waves(slice_positions_mm.to(projected), is_valid)  # (B, S, 12)
             projected = projected + self.position_projection(waves)
-        features = self.image_adapter(self.pool(torch.relu(projected), is_valid))  # (B, M)
-        return torch.where(is_valid.any(dim=1, keepdim=True), features, self.null_image.to(features))
+        return self.image_adapter(self.pool(torch.relu(projected), is_valid))  # (B, M)
 
     def fuse(
         self, image_features: Tensor, clinical: Tensor | None, log_creatinine_offset: Tensor | None = None
     ) -> Tensor:
-        """Join image features ``(B, M)`` with clinical embeddings ``(B, T)`` and give logits ``(B, O)``."""
+        """Join image features ``(B, M + G)`` and clinical embeddings ``(B, T)``; give logits ``(B, O)``."""
         return self.finish(self.head(self.head_inputs(image_features, clinical)), log_creatinine_offset)
 
     def head_inputs(self, image_features: Tensor, clinical: Tensor | None) -> Tensor:
@@ -307,10 +316,11 @@ def position_waves(positions_mm: Tensor, is_valid: Tensor) -> Tensor:
 
 
 def ckd_fusion_small(*, backbone: Mapping[str, Any] | None = None, **overrides: Any) -> CKDFusion:
-    """Build the embedded default: a small ViT over 24 grey slices of 128 × 128, mean pooling.
+    """Build the embedded default: a small ViT and the geometry of 24 mask slices of 128 × 128 at 2.5 mm.
 
-    The image features are ranks of ``SIDE_MEASURES`` (:mod:`shared_nets.transforms.kidney_measures`) of both
-    sides; the clinical embedding is that of the small TabPFN checkpoint.
+    The trunk's image features are ranks of ``SIDE_MEASURES``
+    (:mod:`shared_nets.transforms.kidney_measures`) as it reads them; :class:`SliceGeometry` adds measures
+    that are computed. The clinical embedding is that of the small TabPFN checkpoint.
 
     Args:
         backbone: arguments of the trunk (:func:`vit_tiny_patch16`) that differ.
@@ -321,6 +331,7 @@ def ckd_fusion_small(*, backbone: Mapping[str, Any] | None = None, **overrides: 
         "num_slices": 24,
         "image_features": 16,
         "clinical_dim": 96,
+        "geometry": SliceGeometry(),
         "num_members": 20,
         "dropout_rate": 0.3,
     }

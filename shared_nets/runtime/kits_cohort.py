@@ -44,7 +44,7 @@ SLICES: dict[str, Any] = {
     "img_size": 128,
     "pixel_size_mm": 2.5,
     "tumour_value": 0.5,
-    "cyst_value": 0.25,
+    "cyst_value": -1.0,
 }
 
 

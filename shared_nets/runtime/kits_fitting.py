@@ -76,7 +76,9 @@ def new_network(image_branch: str | Path | Mapping[str, Tensor], seed: int = 0) 
     network = ckd_fusion_small(image_branch_is_frozen=True)
     missing, unexpected = network.load_state_dict(dict(weights), strict=False)
     left = [
-        k for k in missing if k.startswith(("backbone.", "slice_projection.", "position_", "image_adapter."))
+        k
+        for k in missing
+        if k.startswith(("backbone.", "slice_projection.", "position_", "image_adapter.", "geometry."))
     ]
     if left or unexpected:
         raise ValueError(
