@@ -56,7 +56,9 @@ class StudyMetric(IgniteMetricHandler):
     def compute(self) -> Any:
         """Aggregate, and report every figure that the metric has; NaN where every study was refused."""
         if self.num_refused and not self.num_measured:
-            logger.warning("none of the studies with an answer was measured; %d were refused.", self.num_refused)
+            logger.warning(
+                "none of the studies with an answer was measured; %d were refused.", self.num_refused
+            )
             self._write({"num_refused": self.num_refused})
             return math.nan
         result = super().compute()
