@@ -186,7 +186,11 @@ def _measure(name: str, folder: Path, rounds: int) -> dict[str, float]:
 
 
 def _memory_mib(name: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        if line.startswith(name)
+    )
     return int(line.split()[1]) / 1024
 
 

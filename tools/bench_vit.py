@@ -138,7 +138,7 @@ def _has_bfloat16() -> bool:
     """Say whether the processor multiplies bfloat16 in hardware."""
     cpu_info = Path("/proc/cpuinfo")
     return cpu_info.is_file() and any(
-        feature in cpu_info.read_text() for feature in ("avx512_bf16", "amx_bf16", " bf16")
+        feature in cpu_info.read_text(encoding="utf-8") for feature in ("avx512_bf16", "amx_bf16", " bf16")
     )
 
 

@@ -281,7 +281,7 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
 def _remembered_failure(note: Path, retry_after_s: float) -> Iterator[None]:
     """Fail at once where the same download failed a moment ago, so that many tests do not all wait for it."""
     if note.is_file() and time.time() - note.stat().st_mtime < retry_after_s:
-        raise DemoDataUnavailable(note.read_text())
+        raise DemoDataUnavailable(note.read_text(encoding="utf-8"))
     try:
         yield
     except DemoDataUnavailable as error:

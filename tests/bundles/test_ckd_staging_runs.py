@@ -67,7 +67,7 @@ def command_line(output_dir: Path, *arguments: str, cwd: Path) -> subprocess.Com
 
 def test_the_numbers_of_a_result_agree_with_each_other(runtime, inputs, tmp_path):
     (outcome,) = runtime.run([study_of(inputs)], output_dir=tmp_path)
-    result = json.loads(Path(outcome.files["result"]).read_text())
+    result = json.loads(Path(outcome.files["result"]).read_text(encoding="utf-8"))
     creatinine, egfr = result["creatinine"], result["egfr"]
     assert creatinine["low"] <= creatinine["value"] <= creatinine["high"]
     assert egfr["value"] == pytest.approx(float(egfr_from_creatinine(creatinine["value"], 65, True)))
@@ -81,8 +81,8 @@ def test_the_numbers_of_a_result_agree_with_each_other(runtime, inputs, tmp_path
 
 def test_a_result_says_what_it_was_made_from(runtime, inputs, tmp_path):
     (outcome,) = runtime.run([study_of(inputs)], output_dir=tmp_path)
-    result = json.loads(Path(outcome.files["result"]).read_text())
-    metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
+    result = json.loads(Path(outcome.files["result"]).read_text(encoding="utf-8"))
+    metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
     stated = {facts["sha256"] for facts in metadata["weights"].values()}
     assert set(result["provenance"]["weights_sha256"].values()) <= stated
     assert result["provenance"]["bundle_version"] == metadata["version"]
@@ -143,7 +143,7 @@ def test_bad_input_is_refused_by_code_and_leaves_no_result(runtime, inputs, tmp_
     assert outcome.result is None
     assert outcome.refusal.code == code
     assert sorted(path.name for path in (tmp_path / "phantom").iterdir()) == ["refusal.json"]
-    assert json.loads((tmp_path / "phantom" / "refusal.json").read_text())["code"] == code
+    assert json.loads((tmp_path / "phantom" / "refusal.json").read_text(encoding="utf-8"))["code"] == code
 
 
 def test_cut_off_lower_poles_are_reported(runtime, tmp_path):
@@ -189,7 +189,7 @@ def test_command_line_and_runtime_write_the_same_bytes_and_one_bad_study_stops_n
     assert done.returncode == 3, done.stderr[-2000:]
     assert "3/3" in done.stderr  # the progress bar
     assert {path.parent.name for path in (tmp_path / "cli").glob("*/result.json")} == {"phantom", "last"}
-    refusal = json.loads((tmp_path / "cli" / "child" / "refusal.json").read_text())
+    refusal = json.loads((tmp_path / "cli" / "child" / "refusal.json").read_text(encoding="utf-8"))
     assert refusal["code"] == "AGE_UNDER_18"
     runtime.run(studies, output_dir=tmp_path / "python")
     for path in sorted((tmp_path / "cli").rglob("*.*")):

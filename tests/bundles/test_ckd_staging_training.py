@@ -108,7 +108,7 @@ def test_two_processes_train_together_over_gloo(datalist, tmp_path):
 
 
 def test_evaluation_measures_everyone_and_counts_who_was_refused(datalist, tmp_path):
-    people = json.loads(datalist.read_text())["training"]
+    people = json.loads(datalist.read_text(encoding="utf-8"))["training"]
     people[0]["clinical"]["age"] = 12
     changed = datalist.with_name("with_a_child.json")
     changed.write_text(json.dumps(people))
@@ -124,10 +124,12 @@ def test_evaluation_measures_everyone_and_counts_who_was_refused(datalist, tmp_p
     flow.initialize()
     with pytest.raises(SystemExit, match="3"):
         flow.run()
-    figures = json.loads((tmp_path / "figures.json").read_text())
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert figures["n"] == PEOPLE - 1
     assert figures["num_refused"] == 1
-    results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*/result.json"))]
+    results = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(tmp_path.glob("*/result.json"))
+    ]
     errors = [
         abs(min(result["egfr"]["value"], 90.0) - person["egfr_ml_min"])  # a bound of 90 hides what lies above
         for result, person in zip(results, people[1:], strict=True)

@@ -114,4 +114,7 @@ def test_two_processes_start_from_one_network_and_share_their_gradients(tmp_path
     )
     assert done.returncode == 0, done.stderr
     # both start from the weight of the first process, and the gradients 10 and 20 are averaged
-    assert [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)] == ["0.0 15.0", "0.0 15.0"]
+    assert [(tmp_path / f"{rank}.txt").read_text(encoding="utf-8") for rank in (0, 1)] == [
+        "0.0 15.0",
+        "0.0 15.0",
+    ]

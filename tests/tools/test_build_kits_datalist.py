@@ -28,7 +28,7 @@ def kits_folder(tmp_path):
 def build(folder, *options):
     output = folder / "datalist.json"
     assert main([str(folder), "--output", str(output), *options]) == 0
-    return json.loads(output.read_text())
+    return json.loads(output.read_text(encoding="utf-8"))
 
 
 def test_people_are_listed_by_what_is_known_of_them(kits_folder, capsys):
@@ -94,7 +94,9 @@ def test_a_folder_that_is_no_kits_ends_in_status_3_and_writes_nothing(tmp_path, 
 
 def test_a_value_that_the_model_would_refuse_is_refused_here(kits_folder, capsys):
     text = (
-        (kits_folder / "clinical.csv").read_text().replace("case_00000,40,male,25", "case_00000,40,male,250")
+        (kits_folder / "clinical.csv")
+        .read_text(encoding="utf-8")
+        .replace("case_00000,40,male,25", "case_00000,40,male,250")
     )
     (kits_folder / "clinical.csv").write_text(text)
     assert main([str(kits_folder), "--output", str(kits_folder / "datalist.json")]) == 3

@@ -24,14 +24,14 @@ def bundle(tmp_path):
     digest = sha256_of(weights)
     edit_json(folder / "configs/metadata.json", weights={"models/model.pt": {"sha256": digest}})
     card = folder / "docs/README.md"
-    card.write_text(card.read_text().replace("none are shipped yet", f"sha256 {digest}"))
+    card.write_text(card.read_text(encoding="utf-8").replace("none are shipped yet", f"sha256 {digest}"))
     assert bundle_problems(folder) == []
     return folder
 
 
 def edit_json(path, **changes):
     """Set entries by their path, ``a__b`` for ``a::b``; ``None`` removes one."""
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     for name, value in changes.items():
         *parents, last = name.split("__")
         place = content
@@ -89,7 +89,7 @@ def test_missing_file_is_named(bundle, name):
 )
 def test_card_that_breaks_a_rule_is_named(bundle, old, new, problem):
     card = bundle / "docs/README.md"
-    card.write_text(card.read_text().replace(old, new))
+    card.write_text(card.read_text(encoding="utf-8").replace(old, new))
     found = bundle_problems(bundle)
     assert len(found) == (1 if problem else 0)
     assert problem in "".join(found)
@@ -153,7 +153,7 @@ def test_configuration_that_breaks_a_rule_is_named(bundle, changes, problem):
 
 def test_keys_in_another_order_are_named(bundle):
     path = bundle / "configs/inference.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(content | {"device": content.pop("device")}, indent=4))
     (found,) = bundle_problems(bundle)
     assert "must have its keys in the order _desc_, imports, bundle_root" in found

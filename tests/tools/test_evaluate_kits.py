@@ -109,7 +109,7 @@ def test_the_report_holds_every_model_with_interval_and_difference(kits, capsys)
     ]
     arguments += ["--variants", "clinical", "both", "--cache_dir", str(kits / "cache")]
     evaluate_kits.main([*arguments, "--output", str(kits / "figures.json")])
-    report = json.loads((kits / "figures.json").read_text())
+    report = json.loads((kits / "figures.json").read_text(encoding="utf-8"))
     assert report["everyone"]["n"] == NUM_PEOPLE
     assert report["adults"]["n"] == NUM_PEOPLE - 1
     both = report["everyone"]["models"]["both"]

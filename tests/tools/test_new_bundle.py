@@ -23,11 +23,11 @@ def test_new_bundle_lacks_only_its_weights(tmp_path):
 
 def test_new_bundle_carries_its_own_name_and_no_placeholder(tmp_path):
     folder = make_bundle(NAME, tmp_path)
-    texts = {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.is_file()}
     assert not [name for name, text in texts.items() if "BUNDLE_" in text or "VERSION_OF" in text]
     assert f"bundles/{NAME}" in texts["README.md"]
     assert json.loads(texts["metadata.json"])["name"] == "liver ct segmentation"
-    assert texts["LICENSE"] == (REPOSITORY / "LICENSE").read_text()
+    assert texts["LICENSE"] == (REPOSITORY / "LICENSE").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_new_bundle_trains_and_then_labels_a_volume(tmp_path, monkeypatch):
 
     weights = folder / "models" / "model.pt"
     metadata = folder / "configs/metadata.json"
-    content = json.loads(metadata.read_text())
+    content = json.loads(metadata.read_text(encoding="utf-8"))
     content["weights"] = {"models/model.pt": {"sha256": sha256_of(weights)}}
     metadata.write_text(json.dumps(content))
     inference = ConfigWorkflow(

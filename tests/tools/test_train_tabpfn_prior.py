@@ -43,7 +43,7 @@ def test_training_that_was_interrupted_ends_where_it_would_have(tmp_path, monkey
             tool.main(_options(halves, 4))
     assert tool.main(_options(halves, 4)) == 0
     assert (whole / "small.ckpt").read_bytes() == (halves / "small.ckpt").read_bytes()
-    record = json.loads((halves / "small.json").read_text())
+    record = json.loads((halves / "small.json").read_text(encoding="utf-8"))
     assert record["steps_done"] == 4
     assert record["options"]["seed"] == 0
     assert set(record["validation"]["r2"]) == {"tabpfn_small", "ridge", "extra_trees"}
