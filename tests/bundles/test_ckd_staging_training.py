@@ -14,6 +14,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from shared_nets.data.phantom import make_phantom, write_nifti
+from shared_nets.runtime.kits_cohort import REFERENCE_EGFR_ML_MIN, SLICES
 from tools.check_bundle import REPOSITORY
 
 BUNDLE = REPOSITORY / "bundles" / "ckd_staging_classification"
@@ -45,6 +46,14 @@ def datalist(tmp_path_factory) -> Path:
     path = folder / "datalist.json"
     path.write_text(json.dumps({"training": people}))
     return path
+
+
+def test_the_weights_were_fitted_to_the_slices_that_the_configuration_makes():
+    config = json.loads((CONFIGS / "inference.json").read_text(encoding="utf-8"))
+    assert config["reference_egfr_ml_min"] == REFERENCE_EGFR_ML_MIN
+    assert {name: config[name] for name in SLICES.keys() - {"label_set"}} == {
+        name: value for name, value in SLICES.items() if name != "label_set"
+    }
 
 
 def test_training_warms_up_to_its_learning_rate_and_saves_weights_that_inference_loads(datalist, tmp_path):
