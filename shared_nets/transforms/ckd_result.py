@@ -163,6 +163,7 @@ class CKDResultd(MapTransform):
             *image.pop("warnings", ()),
             *selection.get("findings", ()),
             *values.get("findings", ()),
+            *_stage_findings(stage, probabilities),
         )
         d[self.output_key] = CKDResult(
             study_id=str(d.get("study_id", "study")),
@@ -207,6 +208,18 @@ def _provenance(
             "thresholds": dict(thresholds),
         }
     )
+
+
+def _stage_findings(stage: str, probabilities: Mapping[str, float]) -> tuple[Finding, ...]:
+    """Say so where the estimate lies in one stage and another is more probable."""
+    likely = max(probabilities, key=lambda name: probabilities[name])
+    if probabilities[likely] <= probabilities[stage]:
+        return ()
+    message = (
+        f"The estimate lies in {stage} ({probabilities[stage]:.0%}), but {likely} is more probable "
+        f"({probabilities[likely]:.0%})."
+    )
+    return (Finding(code="STAGE_NOT_MOST_PROBABLE", message=message),)
 
 
 def _unique(findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -190,3 +190,16 @@ def test_a_prediction_of_the_wrong_kind_never_becomes_a_result(make_study, mode,
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match=r"mode must be one of .*, got 'staging'"):
         CKDResultd(mode="staging")
+
+
+def test_a_stage_that_is_not_the_most_probable_is_said_so(make_study):
+    # eGFR 45.29 at 1.8 mg/dL is G3a, 104.05 at 0.9 is G1: one third against two
+    unlikely = make_study(np.log([1.8, 0.9, 0.9, 1.8]))
+    (message,) = [
+        finding.message
+        for finding in CKDResultd()(unlikely)["result"].warnings
+        if finding.code == "STAGE_NOT_MOST_PROBABLE"
+    ]
+    assert message == "The estimate lies in G3a (33%), but G1 is more probable (67%)."
+    likely = CKDResultd()(make_study(np.log([0.9, 0.9, 0.9, 1.8])))["result"]
+    assert "STAGE_NOT_MOST_PROBABLE" not in {finding.code for finding in likely.warnings}
