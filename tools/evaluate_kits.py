@@ -1,9 +1,10 @@
 """Figures of CKD staging on KiTS23: repeated 5-fold cross-validation by person, beside plain models.
 
-Everything that learns from an eGFR (TabPFN's context, standardisation, head, when to stop) is made anew in
-each fold from its training people; the image branch was pretrained on people without an eGFR. Not nested:
-which measures the trunk was taught, and the settings of the head, were settled while looking at such folds.
-Where a laboratory wrote "90 or more", 90 is the most that counts as observed or predicted, for every model.
+Everything that learns from a person with an eGFR (TabPFN's context, the scale of the measures,
+standardisation, head, when to stop) is made anew in each fold from its training people; the trunk was
+pretrained on people without an eGFR. Not nested: which measures there are, the settings of the head and its
+loss were settled while looking at such folds, so the figures are somewhat too good. Where a laboratory wrote
+"90 or more", 90 is the most that counts as observed or predicted, for every model.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from shared_nets.metrics.regression_figures import (
 )
 from shared_nets.nets.tabpfn_embedder import TabPFNEmbedder
 from shared_nets.runtime.kits_cohort import Cohort, embed_people, load_cohort, schema_named
-from shared_nets.runtime.kits_fitting import VARIANTS, fit_network, new_network, predict
+from shared_nets.runtime.kits_fitting import VARIANTS, fit_network, new_network, predict, scaled_features
 from shared_nets.transforms.ckd_epi import egfr_from_creatinine, stage_index
 
 NUM_FOLDS = 5
@@ -135,7 +136,7 @@ def cross_validated(
 ) -> Repeats:
     """Predict everyone from networks that have not seen them, once a repeat."""
     inputs = VARIANTS[variant]
-    image_features = cohort.image_features(new_network(image_branch))
+    trunk, measures = cohort.describe(new_network(image_branch))
     rows = None if inputs.schema is None else cohort.rows(schema_named(inputs.schema))
     deviation = cohort.log_creatinine - cohort.log_creatinine_offset
     egfr = np.empty((3, repeats, len(cohort.cases)))  # estimate, low, high
@@ -146,9 +147,10 @@ def cross_validated(
                 checkpoint=tabpfn, cache_dir=None if cache_dir is None else cache_dir / "embeddings"
             )
             clinical = embed_people(embedder, rows, deviation, cohort.ids, train)
-        people = cohort.people(image_features, clinical)
         network = new_network(image_branch, seed=repeat)
-        fit_network(network, people.at(torch.from_numpy(train)), uses_image=inputs.uses_image, seed=repeat)
+        image_features = scaled_features(network, trunk, measures, torch.from_numpy(train))
+        people = cohort.people(image_features, clinical)
+        fit_network(network, people.at(torch.from_numpy(train)), inputs=inputs, seed=repeat)
         predicted = predict(network, people.at(torch.from_numpy(test)), uses_image=inputs.uses_image)
         for number, log_creatinine in enumerate(
             (predicted.log_creatinine, predicted.log_high, predicted.log_low)

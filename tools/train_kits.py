@@ -14,9 +14,9 @@ import torch
 from shared_nets.nets.tabpfn_context import ClinicalContext, assign_folds, id_digest
 from shared_nets.nets.tabpfn_embedder import TabPFNEmbedder
 from shared_nets.runtime.kits_cohort import Cohort, load_cohort, schema_named
-from shared_nets.runtime.kits_fitting import VARIANTS, fit_network, new_network
+from shared_nets.runtime.kits_fitting import VARIANTS, fit_network, new_network, scaled_features
 
-SHIPPED = "both and shape"
+SHIPPED = "both"
 MIN_AGE_YEARS = 18.0
 
 
@@ -45,14 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
         np.array(embedder.embed(cohort.rows(schema_named(inputs.schema)), ids=cohort.ids))
     )
     network = new_network(options.image_branch, options.seed)
-    people = cohort.people(cohort.image_features(network), clinical)
+    trunk, measures = cohort.describe(network)
+    features = scaled_features(network, trunk, measures, torch.arange(len(cohort.cases)))
+    people = cohort.people(features, clinical)
     record: dict[str, Any] = {
         "people": len(cohort.cases),
         "variant": options.variant,
         "seed": options.seed,
         "tabpfn_sha256": _sha256(options.tabpfn),
         "image_branch_sha256": _sha256(options.image_branch),
-        **fit_network(network, people, uses_image=inputs.uses_image, seed=options.seed),
+        **fit_network(network, people, inputs=inputs, seed=options.seed),
     }
     torch.save(network.state_dict(), options.output_dir / "model.pt")
     record["model_sha256"] = _sha256(options.output_dir / "model.pt")

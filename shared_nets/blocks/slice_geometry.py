@@ -2,7 +2,7 @@
 
 A trunk that is trained on a hundred people measures thickness and small cysts poorly; here they are computed.
 
-Shape letters: B batch, S slices, H height, W width, F measures, Q knots.
+Shape letters: B batch, S slices, H height, W width, F measures of one side, P of the pair, Q knots.
 """
 
 from __future__ import annotations
@@ -11,15 +11,21 @@ import torch
 from torch import Tensor, nn
 
 #: Measures of one side, in order; depth is the distance of parenchyma from what is none, in three dimensions.
-GEOMETRY: tuple[str, ...] = (
+SIDE: tuple[str, ...] = (
     "depth_mean_mm",
     "depth_p90_mm",
     "parenchyma_log_ml",
     "largest_area_log_cm2",
-    "tumour_log_ml",
     "cyst_log_ml",
-    "compactness",
-    "parenchyma_share",
+)
+#: Measures of both kidneys together; of a single kidney, its own.
+PAIR: tuple[str, ...] = (
+    "smaller_depth_mean_mm",
+    "smaller_depth_p90_mm",
+    "mean_depth_mean_mm",
+    "total_parenchyma_log_ml",
+    "smaller_parenchyma_log_ml",
+    "total_cyst_log_ml",
 )
 _NUM_KNOTS = 33
 _MIN_SIDE_ML = 3.0
@@ -53,22 +59,23 @@ class SliceGeometry(nn.Module):
             )
         self.pixel_size_mm = pixel_size_mm
         self.bounds = (cyst_value / 2.0, tumour_value / 2.0, (1.0 + tumour_value) / 2.0)
-        knots = torch.linspace(0.0, 1.0, _NUM_KNOTS).expand(len(GEOMETRY), -1)
+        knots = torch.linspace(0.0, 1.0, _NUM_KNOTS).expand(len(SIDE) + len(PAIR), -1)
         self.register_buffer("knots", knots.clone())
 
     @property
     def out_features(self) -> int:
         """Length of the output."""
-        return 2 * len(GEOMETRY)
+        return 2 * len(SIDE) + len(PAIR)
 
     def set_knots(self, measures: Tensor) -> None:
-        """Take people's measures ``(N, 2 F)`` as the scale, both sides taken together."""
-        both = measures.reshape(-1, len(GEOMETRY)).double()
+        """Take people's measures ``(N, 2 F + P)`` as the scale, both sides taken together."""
+        sides = measures[:, : 2 * len(SIDE)].reshape(-1, len(SIDE)).double()
+        pairs = measures[:, 2 * len(SIDE) :].double()
         levels = torch.linspace(0.0, 1.0, _NUM_KNOTS, dtype=torch.float64)
-        self.knots.copy_(torch.nanquantile(both, levels, dim=0).T)
+        self.knots.copy_(torch.cat([torch.nanquantile(part, levels, dim=0).T for part in (sides, pairs)]))
 
     def forward(self, image: Tensor, is_valid: Tensor, positions_mm: Tensor | None) -> Tensor:
-        """Give ranks from −0.9 to 0.9, left then right side; a kidney that is not there has the lowest.
+        """Give ranks from −0.9 to 0.9: left side, right side, pair; of a missing kidney the lowest.
 
         Args:
             image: mask slices, ``(B, S, H, W)``.
@@ -76,11 +83,14 @@ class SliceGeometry(nn.Module):
             positions_mm: place of each slice along the body, ascending; ``None``: a pixel apart.
 
         Returns:
-            ``(B, 2 F)``.
+            ``(B, 2 F + P)``.
         """
-        measures = self.measures(image, is_valid, positions_mm)  # (B, 2 F)
-        knots = self.knots.repeat(2, 1).contiguous()  # (2 F, Q)
-        values = measures.nan_to_num(nan=0.0).T.contiguous().to(knots)  # (2 F, B)
+        return self.ranks(self.measures(image, is_valid, positions_mm)).to(image.dtype)
+
+    def ranks(self, measures: Tensor) -> Tensor:
+        """Turn measures ``(B, 2 F + P)`` into ranks among the known people, as :meth:`forward` gives them."""
+        knots = torch.cat([self.knots[: len(SIDE)], self.knots])  # (2 F + P, Q)
+        values = measures.nan_to_num(nan=0.0).T.contiguous().to(knots)  # (2 F + P, B)
         low = torch.searchsorted(knots, values)
         high = torch.searchsorted(knots, values, right=True)
         last = _NUM_KNOTS - 1
@@ -88,12 +98,12 @@ class SliceGeometry(nn.Module):
         left, right = knots.gather(1, upper - 1), knots.gather(1, upper)
         inside = (upper - 1) + ((values - left) / (right - left).clamp(min=1e-12)).clamp(0.0, 1.0)
         rank = torch.where(high > low, (low + high - 1) / 2.0, inside)  # middle of knots that are equal
-        rank = (0.9 * (2.0 * rank / last - 1.0)).T  # (B, 2 F)
-        return torch.where(measures.isnan(), -0.9, rank).to(image.dtype)
+        rank = (0.9 * (2.0 * rank / last - 1.0)).T  # (B, 2 F + P)
+        return torch.where(measures.isnan(), -0.9, rank)
 
     @torch.no_grad()
     def measures(self, image: Tensor, is_valid: Tensor, positions_mm: Tensor | None) -> Tensor:
-        """Give the measures themselves, ``(B, 2 F)``; NaN where a side has no parenchyma."""
+        """Give the measures themselves, ``(B, 2 F + P)``; NaN where there is no parenchyma."""
         rows = []
         for person, (pictures, valid) in enumerate(zip(image, is_valid, strict=True)):
             places = None if positions_mm is None else positions_mm[person][valid].float()
@@ -101,9 +111,9 @@ class SliceGeometry(nn.Module):
         return torch.stack(rows)
 
     def _person(self, pictures: Tensor, places: Tensor | None) -> Tensor:
-        out = pictures.new_full((2, len(GEOMETRY)), float("nan"))
+        out = pictures.new_full((2, len(SIDE)), float("nan"))
         if len(pictures) == 0:
-            return out.flatten()
+            return torch.cat([out.flatten(), out.new_full((len(PAIR),), float("nan"))])
         if places is None:
             places = torch.arange(len(pictures), device=pictures.device) * self.pixel_size_mm
         cyst_below, tumour_above, parenchyma_above = self.bounds
@@ -127,21 +137,26 @@ class SliceGeometry(nn.Module):
             order = depths.argsort()
             reached = weights[order].cumsum(0) / volume
             p90 = depths[order][int((reached < 0.9).sum().clamp(max=len(depths) - 1))]
-            whole = (outline & side) * ml
-            rim = (inside & (depth <= 1.01 * self.pixel_size_mm)) * ml
             out[number] = torch.stack(
                 [
                     (depths * weights).sum() / volume,
                     p90,
                     volume.log(),
                     (inside.sum(dim=(1, 2)).max() * pixel_cm2).log(),
-                    ((is_tumour & side) * ml).sum().log1p(),
                     ((is_cyst & side) * ml).sum().log1p(),
-                    volume ** (2.0 / 3.0) / (rim.sum() / (self.pixel_size_mm / 10.0)).clamp(min=1e-3),
-                    volume / whole.sum(),
                 ]
             )
-        return out.flatten()
+        return torch.cat([out.flatten(), _pair(out)])
+
+
+def _pair(sides: Tensor) -> Tensor:
+    """Bring the measures of two sides ``(2, F)``, NaN for a missing one, to those of the pair ``(P,)``."""
+    left, right = sides
+    smaller = torch.fmin(left, right)  # (F,)
+    volume, cyst = sides[:, 2].exp().nansum(), sides[:, 4].expm1().nansum()
+    total = torch.where(volume > 0, volume.log(), torch.nan)
+    cysts = torch.where(volume > 0, cyst.log1p(), torch.nan)
+    return torch.stack([smaller[0], smaller[1], sides[:, 0].nanmean(), total, smaller[2], cysts])
 
 
 def distance_to_outside(inside: Tensor, positions_mm: Tensor, pixel_size_mm: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MODES = ("regression", "classification", "multitask")
-REGRESSION_LOSSES = ("smooth_l1_log", "rmse_exp")
+REGRESSION_LOSSES = ("smooth_l1_log", "smooth_l1_reciprocal", "rmse_exp")
 STAGE_LOSSES = ("cross_entropy", "ordinal")
 #: Columns of the target.
 LOG_CREATININE, IS_UPPER_BOUND, STAGE = 0, 1, 2
@@ -25,9 +25,11 @@ class CKDLoss(nn.Module):
     Args:
         mode: ``regression`` (one logit: log creatinine), ``classification`` (K stage logits), ``multitask``
             (1 + K).
-        regression_loss: ``smooth_l1_log`` compares logarithms; ``rmse_exp`` is the root mean square error in
-            mg/dL over the batch, with ``eps`` under the root so that its gradient at zero error is zero.
-        beta: error in log creatinine at which ``smooth_l1_log`` turns from square to linear.
+        regression_loss: ``smooth_l1_log`` compares logarithms; ``smooth_l1_reciprocal`` compares
+            1 / creatinine, which runs nearly straight with eGFR, so that errors count as they do there;
+            ``rmse_exp`` is the root mean square error in mg/dL over the batch, with ``eps`` under the root so
+            that its gradient at zero error is zero.
+        beta: error at which smooth L1 turns from square to linear, in log creatinine or dL/mg.
         eps: added to the mean square in ``rmse_exp``, (mg/dL)².
         stage_loss: ``cross_entropy`` over the stages, or ``ordinal``: the mean binary cross entropy of the
             K−1 questions "is the stage worse than …?".
@@ -104,6 +106,9 @@ class CKDLoss(nn.Module):
         allowed = (target[known, IS_UPPER_BOUND] > 0.5) & (predicted <= observed)
         if self.regression_loss == "smooth_l1_log":
             error = F.smooth_l1_loss(predicted, observed, beta=self.beta, reduction="none")
+            return error.masked_fill(allowed, 0.0).mean()
+        if self.regression_loss == "smooth_l1_reciprocal":
+            error = F.smooth_l1_loss((-predicted).exp(), (-observed).exp(), beta=self.beta, reduction="none")
             return error.masked_fill(allowed, 0.0).mean()
         square = (predicted.exp() - observed.exp()).square().masked_fill(allowed, 0.0)
         return (square.mean() + self.eps).sqrt() - self.eps**0.5

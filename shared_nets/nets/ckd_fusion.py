@@ -77,6 +77,7 @@ class CKDFusion(nn.Module):
 
     channel_mean: Tensor
     channel_std: Tensor
+    feature_weights: Tensor
     clinical_mean: Tensor
     clinical_std: Tensor
     log_residual_quantiles: Tensor
@@ -145,9 +146,12 @@ class CKDFusion(nn.Module):
             nn.Linear(image_hidden_features, image_features),
             nn.Tanh(),
         )
+        self.trunk_features = image_features
         self.geometry = geometry
         image_features += geometry.out_features if geometry is not None else 0
         self.null_image = nn.Parameter(torch.zeros(image_features))
+        #: Weight of each image feature in the head; where all of the trunk's are 0, the trunk does not run.
+        self.register_buffer("feature_weights", torch.ones(image_features))
 
         self.register_buffer("clinical_mean", torch.zeros(clinical_dim))
         self.register_buffer("clinical_std", torch.ones(clinical_dim))
@@ -237,7 +241,10 @@ class CKDFusion(nn.Module):
     ) -> Tensor:
         """Describe the kidneys of each person by image features ``(B, M + G)`` in [−1, 1]."""
         is_valid = _validity(slice_valid, image)
-        features = self.pool_slices(self.encode_slices(image, is_valid), is_valid, slice_positions_mm)
+        if self.feature_weights[: self.trunk_features].any():
+            features = self.pool_slices(self.encode_slices(image, is_valid), is_valid, slice_positions_mm)
+        else:
+            features = image.new_zeros(len(image), self.trunk_features)
         if self.geometry is not None:
             measured = self.geometry(image, is_valid, slice_positions_mm)  # (B, G)
             features = torch.cat([features, measured], dim=1)
@@ -262,6 +269,7 @@ class CKDFusion(nn.Module):
     def head_inputs(self, image_features: Tensor, clinical: Tensor | None) -> Tensor:
         """Lay image features ``(B, M)`` and the adapted clinical embedding side by side."""
         batch_size = len(image_features)
+        image_features = image_features * self.feature_weights
         if clinical is None:
             return torch.cat([image_features, self.null_clinical.expand(batch_size, -1)], dim=1)
         if clinical.shape != (batch_size, len(self.clinical_mean)):

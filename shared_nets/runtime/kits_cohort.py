@@ -123,19 +123,23 @@ class Cohort:
             vectors.append(values.vector(with_missing_indicators=True).double().numpy())
         return np.stack(vectors)
 
-    def image_features(self, network: CKDFusion) -> Tensor:
-        """Image features of everyone, ``(N, M)``."""
+    def describe(self, network: CKDFusion) -> tuple[Tensor, Tensor]:
+        """Give the trunk's image features ``(N, M)`` and the geometry's measures ``(N, G)`` of everyone."""
+        if network.geometry is None:
+            raise ValueError("network must have a geometry, got none.")
         network.eval()
+        trunk, measures = [], []
         with torch.no_grad():
-            parts = [
-                network.encode_image(
-                    self.pictures[n : n + 1],
-                    self.slice_valid[n : n + 1],
-                    self.slice_positions_mm[n : n + 1],
+            for n in range(len(self.cases)):
+                one = slice(n, n + 1)
+                pictures, valid, places = (
+                    self.pictures[one],
+                    self.slice_valid[one],
+                    self.slice_positions_mm[one],
                 )
-                for n in range(len(self.cases))
-            ]
-        return torch.cat(parts)
+                trunk.append(network.pool_slices(network.encode_slices(pictures, valid), valid, places))
+                measures.append(network.geometry.measures(pictures, valid, places))
+        return torch.cat(trunk), torch.cat(measures)
 
     def people(self, image_features: Tensor, clinical: Tensor | None) -> People:
         """Everyone, for :func:`shared_nets.engines.fusion_fitting.fit_head`."""
@@ -206,7 +210,7 @@ def embed_people(
 
 
 def schema_named(name: str) -> ClinicalSchema:
-    """Give a schema by name: those of the bundle, or ``KIDNEY_SHAPE``."""
+    """Give a schema by name, ``KIDNEY_SHAPE`` or one of the bundle's."""
     return KIDNEY_SHAPE if name == "KIDNEY_SHAPE" else SCHEMAS[name]
 
 

@@ -20,7 +20,8 @@ from shared_nets.losses.ckd_loss import CKDLoss
 from shared_nets.metrics.censored_quantiles import quantiles_below_bounds
 from shared_nets.nets.ckd_fusion import NUM_QUANTILES, CKDFusion, ckd_fusion_small
 
-RECIPE = FittingRecipe()
+RECIPE = FittingRecipe(learning_rate=1e-3, max_steps=300, check_every=50)
+LOSS = CKDLoss(regression_loss="smooth_l1_reciprocal", beta=0.15)
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -31,10 +32,14 @@ class Inputs:
     Args:
         uses_image: whether the image branch is used.
         schema: name of the clinical schema; ``None`` for no clinical values.
+        trunk_weight: weight of the trunk's image features in the head.
+        geometry_weight: weight of the computed image features in the head.
     """
 
     uses_image: bool
     schema: str | None
+    trunk_weight: float = 1.0
+    geometry_weight: float = 1.0
 
 
 #: What is compared: both branches, each alone, and with measured kidney shape among the clinical values.
@@ -45,6 +50,11 @@ VARIANTS: Mapping[str, Inputs] = {
     "image and shape": Inputs(True, "KIDNEY_SHAPE"),
     "both": Inputs(True, "KITS"),
     "both and shape": Inputs(True, "KITS_WITH_SHAPE"),
+    "image, trunk alone": Inputs(True, None, 1.0, 0.0),
+    "image, geometry alone": Inputs(True, None, 0.0, 1.0),
+    "both, trunk alone": Inputs(True, "KITS", 1.0, 0.0),
+    "both, geometry alone": Inputs(True, "KITS", 0.0, 1.0),
+    "both and shape, geometry alone": Inputs(True, "KITS_WITH_SHAPE", 0.0, 1.0),
 }
 
 
@@ -87,24 +97,45 @@ def new_network(image_branch: str | Path | Mapping[str, Tensor], seed: int = 0) 
     return network
 
 
+def scaled_features(network: CKDFusion, trunk: Tensor, measures: Tensor, train: Tensor) -> Tensor:
+    """Rank the measures of everyone among the training people, whom the network's geometry keeps.
+
+    Args:
+        network: network with a geometry; its scale is set.
+        trunk: the trunk's image features of everyone, ``(N, M)``.
+        measures: the geometry's measures of everyone, ``(N, G)``.
+        train: indices of the training people.
+
+    Returns:
+        Image features, ``(N, M + G)``.
+    """
+    if network.geometry is None:
+        raise ValueError("network must have a geometry, got none.")
+    network.geometry.set_knots(measures[train])
+    return torch.cat([trunk, network.geometry.ranks(measures)], dim=1)
+
+
 def fit_network(
-    network: CKDFusion, people: People, *, uses_image: bool, seed: int, recipe: FittingRecipe = RECIPE
+    network: CKDFusion, people: People, *, inputs: Inputs, seed: int, recipe: FittingRecipe = RECIPE
 ) -> dict[str, Any]:
     """Fit adapter, head, and residual quantiles, in place.
 
     Args:
         network: from :func:`new_network`.
         people: training people; their clinical embeddings are out of fold.
-        uses_image: without it the image is represented by the network's learned "no image".
+        inputs: which inputs the network gets.
         seed: of the fit.
         recipe: how the head is fitted.
 
     Returns:
         What was chosen: steps, weight decay and loss of people left out.
     """
+    network.feature_weights[: network.trunk_features] = inputs.trunk_weight
+    network.feature_weights[network.trunk_features :] = inputs.geometry_weight
     if people.clinical is not None:
         adapt_to_clinical(network, people.clinical)
-    fit = fit_head(network, seen_by(network, people, uses_image), CKDLoss(), recipe=recipe, seed=seed)
+    seen = seen_by(network, people, inputs.uses_image)
+    fit = fit_head(network, seen, LOSS, recipe=recipe, seed=seed)
     observed, is_bound = people.target[:, 0], people.target[:, 1] > 0.5
     residuals = (observed - fit.left_out_logits[:, 0]).double().numpy()
     levels = np.linspace(0.0, 1.0, NUM_QUANTILES)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy import ndimage
 
-from shared_nets.blocks.slice_geometry import GEOMETRY, SliceGeometry, distance_to_outside
+from shared_nets.blocks.slice_geometry import PAIR, SIDE, SliceGeometry, distance_to_outside
 
 MM = 2.5
-AREA, VOLUME, CYST = (GEOMETRY.index(n) for n in ("largest_area_log_cm2", "parenchyma_log_ml", "cyst_log_ml"))
+AREA, VOLUME, CYST = (SIDE.index(n) for n in ("largest_area_log_cm2", "parenchyma_log_ml", "cyst_log_ml"))
 
 
 def two_kidneys(radius_left=24.0, radius_right=18.0, cyst_radius=0.0):
@@ -35,7 +35,7 @@ def test_distance_agrees_with_scipy_on_uneven_slices():
 
 
 def test_balls_have_the_volume_and_area_of_balls():
-    measures = SliceGeometry().measures(*two_kidneys()).reshape(2, -1)
+    measures = SliceGeometry().measures(*two_kidneys())[:, : 2 * len(SIDE)].reshape(2, -1)
     for side, radius_cm in enumerate((2.4, 1.8)):  # left first
         # counting voxels of 2.5 mm: within 5 % of the formula
         assert math.exp(measures[side, VOLUME]) == pytest.approx(4 / 3 * math.pi * radius_cm**3, rel=0.05)
@@ -47,14 +47,14 @@ def test_balls_have_the_volume_and_area_of_balls():
 def test_a_mirrored_picture_exchanges_the_sides():
     pictures, valid, positions = two_kidneys()
     geometry = SliceGeometry()
-    left, right = geometry.measures(pictures, valid, positions).reshape(2, -1)
-    mirrored = geometry.measures(pictures.flip(-1), valid, positions).reshape(2, -1)
+    left, right = geometry.measures(pictures, valid, positions)[:, : 2 * len(SIDE)].reshape(2, -1)
+    mirrored = geometry.measures(pictures.flip(-1), valid, positions)[:, : 2 * len(SIDE)].reshape(2, -1)
     torch.testing.assert_close(mirrored, torch.stack([right, left]), atol=1e-4, rtol=1e-4)
 
 
 def test_a_cyst_is_no_parenchyma():
-    plain = SliceGeometry().measures(*two_kidneys()).reshape(2, -1)
-    cystic = SliceGeometry().measures(*two_kidneys(cyst_radius=12.0)).reshape(2, -1)
+    plain = SliceGeometry().measures(*two_kidneys())[:, : 2 * len(SIDE)].reshape(2, -1)
+    cystic = SliceGeometry().measures(*two_kidneys(cyst_radius=12.0))[:, : 2 * len(SIDE)].reshape(2, -1)
     cyst_ml = math.expm1(cystic[0, CYST])
     assert cyst_ml == pytest.approx(4 / 3 * math.pi * 1.2**3, rel=0.1)
     assert math.exp(plain[0, VOLUME]) - math.exp(cystic[0, VOLUME]) == pytest.approx(cyst_ml, rel=1e-2)
@@ -62,12 +62,22 @@ def test_a_cyst_is_no_parenchyma():
     torch.testing.assert_close(plain[1], cystic[1])
 
 
+def test_the_pair_holds_the_smaller_side_and_the_total():
+    measures = SliceGeometry().measures(*two_kidneys(cyst_radius=12.0))[0]
+    left, right, pair = measures[:5], measures[5:10], dict(zip(PAIR, measures[10:], strict=True))
+    assert pair["smaller_depth_mean_mm"] == min(left[0], right[0])
+    assert pair["smaller_parenchyma_log_ml"] == right[2]
+    assert pair["mean_depth_mean_mm"] == pytest.approx((left[0] + right[0]).item() / 2)
+    assert pair["total_parenchyma_log_ml"].exp() == pytest.approx((left[2].exp() + right[2].exp()).item())
+    assert pair["total_cyst_log_ml"] == pytest.approx(left[4].item())  # the right kidney has none
+
+
 def test_a_missing_kidney_has_the_lowest_ranks():
     geometry = SliceGeometry()
     measures = torch.randn(50, 16, generator=torch.Generator().manual_seed(0))
     geometry.set_knots(measures)
     pictures, valid, positions = two_kidneys(radius_right=0.0)
-    ranks = geometry(pictures, valid, positions).reshape(2, -1)
+    ranks = geometry(pictures, valid, positions)[:, : 2 * len(SIDE)].reshape(2, -1)
     assert (ranks[0] > -0.9).any()
     assert (ranks[1] == -0.9).all()
 
@@ -76,16 +86,14 @@ def test_ranks_run_from_lowest_to_highest_known_person():
     geometry = SliceGeometry()
     people = torch.linspace(0.0, 10.0, 50)[:, None].expand(-1, 16)
     geometry.set_knots(people)
-    geometry.measures = lambda *_: torch.tensor([0.0, 5.0, 10.0, 99.0])[:, None].expand(-1, 16)
-    ranks = geometry(torch.zeros(4, 1, 1, 1), None, None)[:, 0]
+    ranks = geometry.ranks(torch.tensor([0.0, 5.0, 10.0, 99.0])[:, None].expand(-1, 16))[:, 0]
     torch.testing.assert_close(ranks, torch.tensor([-0.9, 0.0, 0.9, 0.9]), atol=1e-5, rtol=0)
 
 
 def test_many_people_at_zero_share_the_middle_rank():
     geometry = SliceGeometry()
     geometry.set_knots(torch.cat([torch.zeros(50, 16), torch.linspace(0.1, 1, 50)[:, None].expand(-1, 16)]))
-    geometry.measures = lambda *_: torch.zeros(1, 16)
-    assert -0.6 < geometry(torch.zeros(1, 1, 1, 1), None, None)[0, 0] < -0.3
+    assert -0.6 < geometry.ranks(torch.zeros(1, 16))[0, 0] < -0.3
 
 
 def test_values_that_do_not_tell_tissues_apart_are_refused():

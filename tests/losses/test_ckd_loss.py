@@ -23,14 +23,20 @@ def test_rmse_is_in_milligrams_per_decilitre():
     assert loss.item() == pytest.approx(math.sqrt((1 + 9) / 2), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["smooth_l1_log", "rmse_exp"])
+def test_reciprocal_loss_is_worked_out_by_hand():
+    loss = CKDLoss(regression_loss="smooth_l1_reciprocal", beta=0.1)
+    # 1/2 − 1/1 = −0.5: 0.5 − 0.05
+    assert loss(torch.tensor([[math.log(2.0)]]), target(1.0)).item() == pytest.approx(0.45)
+
+
+@pytest.mark.parametrize("name", ["smooth_l1_log", "smooth_l1_reciprocal", "rmse_exp"])
 def test_gradient_is_finite_at_zero_error(name):
     logits = torch.zeros(1, 1, requires_grad=True)
     CKDLoss(regression_loss=name)(logits, target(1.0)).backward()
     assert logits.grad.item() == 0.0
 
 
-@pytest.mark.parametrize("name", ["smooth_l1_log", "rmse_exp"])
+@pytest.mark.parametrize("name", ["smooth_l1_log", "smooth_l1_reciprocal", "rmse_exp"])
 def test_a_prediction_on_the_allowed_side_of_a_bound_costs_nothing(name):
     loss = CKDLoss(regression_loss=name)
     bound = target(0.9, is_bound=1.0)

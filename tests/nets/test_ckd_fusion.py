@@ -84,6 +84,15 @@ def test_a_person_without_a_valid_slice_is_the_learned_nothing():
     assert not torch.equal(features[1], net.null_image)
 
 
+def test_a_trunk_without_weight_does_not_run():
+    net = tiny().eval()
+    net.feature_weights[: net.trunk_features] = 0.0
+    before = net(**batch())
+    for parameter in net.backbone.parameters():
+        parameter.data.fill_(float("nan"))
+    assert torch.equal(net(**batch()), before)
+
+
 def test_positions_are_counted_from_the_middle_of_the_slices():
     net, given = tiny().eval(), batch()
     shifted = {**given, "slice_positions_mm": given["slice_positions_mm"] + 500.0}

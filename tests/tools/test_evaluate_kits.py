@@ -133,4 +133,5 @@ def test_training_writes_weights_and_context_of_the_adults(kits):
     network.load_state_dict(weights)
     assert (network.log_residual_quantiles.diff() >= 0).all()
     assert network.log_residual_quantiles[-1] > network.log_residual_quantiles[0]
-    assert all(torch.equal(weights[name], value) for name, value in branch.items())
+    changed = [name for name, value in branch.items() if not torch.equal(weights[name], value)]
+    assert changed == ["geometry.knots"]
