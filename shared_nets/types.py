@@ -114,6 +114,8 @@ class CKDResult:
         slices: the slices used.
         clinical_used: clinical value by name, each ``{"value", "unit", "source"}``.
         clinical_missing: names of the schema that nobody supplied.
+        kidney_measurements: sizes measured from the mask, by name with their unit; inputs only where
+            ``clinical_used`` names them too.
         warnings: what a reader of the result must know.
         statements: what no result of this kind can show.
         provenance: where it comes from.
@@ -127,6 +129,7 @@ class CKDResult:
     slices: KidneySlices
     clinical_used: dict[str, dict[str, Any]]
     clinical_missing: tuple[str, ...]
+    kidney_measurements: dict[str, float]
     warnings: tuple[Finding, ...]
     statements: tuple[str, ...]
     provenance: Provenance

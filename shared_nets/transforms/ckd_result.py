@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,16 @@ STATEMENTS: tuple[str, ...] = (
     "G1 and G2 are chronic kidney disease only together with another marker of kidney damage, "
     "such as albuminuria.",
     "CKD-EPI 2021 holds for adults with steady creatinine: not in acute kidney injury, and not in pregnancy.",
+)
+#: Sizes of the kidneys that a reader of the result wants to see, whether or not the network uses them.
+MEASUREMENTS = (
+    "kidney_volume_ml",
+    "right_kidney_volume_ml",
+    "left_kidney_volume_ml",
+    "right_kidney_length_mm",
+    "left_kidney_length_mm",
+    "tumour_volume_ml",
+    "cyst_volume_ml",
 )
 MODES = ("regression", "classification", "multitask")
 _EMPTY_PROVENANCE = Provenance(
@@ -163,6 +174,7 @@ class CKDResultd(MapTransform):
             *image.pop("warnings", ()),
             *selection.get("findings", ()),
             *values.get("findings", ()),
+            *d.get("kidney_shape_findings", ()),
             *_stage_findings(stage, probabilities),
         )
         d[self.output_key] = CKDResult(
@@ -174,11 +186,16 @@ class CKDResultd(MapTransform):
             slices=_slices(selection, image.pop("sop_uids", ())),
             clinical_used=dict(values["used"]),
             clinical_missing=tuple(values["missing"]),
+            kidney_measurements=_reported_measurements(d.get("kidney_shape") or {}),
             warnings=_unique(warnings),
             statements=self.statements,
             provenance=_provenance(selection, image, repairs, self.thresholds),
         )
         return d
+
+
+def _reported_measurements(shape: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(shape[name], 1) for name in MEASUREMENTS if math.isfinite(shape.get(name, math.nan))}
 
 
 def _slices(selection: Mapping[str, Any], sop_uids: Sequence[str]) -> KidneySlices:

@@ -91,7 +91,7 @@ def test_a_result_says_what_it_was_made_from(runtime, inputs, tmp_path):
     assert result["clinical_used"]["age"]["value"] == 65
     assert "smoking_history" in result["clinical_missing"]
     # the phantom's kidneys hold 150 and 140 mL by construction; voxels of 27 mm³ round that
-    assert result["clinical_used"]["kidney_volume_ml"]["value"] == pytest.approx(290, rel=0.03)
+    assert result["kidney_measurements"]["kidney_volume_ml"] == pytest.approx(290, rel=0.03)
 
 
 def test_the_picture_is_a_png_of_some_size(runtime, inputs, tmp_path):
@@ -232,7 +232,7 @@ def test_the_real_nifti_has_the_kidney_volumes_of_its_mask(
 ):
     study = study_of(Path(), image=str(totalsegmentator_ct), mask=str(totalsegmentator_mask))
     (outcome,) = runtime.run([study])
-    used = outcome.result.clinical_used
-    assert used["right_kidney_volume_ml"]["value"] == pytest.approx(192.6, rel=0.02)
-    assert used["left_kidney_volume_ml"]["value"] == pytest.approx(137.4, rel=0.02)
+    measured = outcome.result.kidney_measurements
+    assert measured["right_kidney_volume_ml"] == pytest.approx(192.6, rel=0.02)
+    assert measured["left_kidney_volume_ml"] == pytest.approx(137.4, rel=0.02)
     assert not any(finding.code == "KIDNEY_CUT_OFF" for finding in outcome.result.warnings)

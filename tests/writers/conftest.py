@@ -35,6 +35,7 @@ def make_result():
         ),
         clinical_used={"age": {"value": 67.0, "unit": "a", "source": "age"}},
         clinical_missing=("hba1c", "urea"),
+        kidney_measurements={"kidney_volume_ml": 290.0},
         warnings=(Finding(code="PHASE_UNKNOWN", message="The contrast phase is not known."),),
         statements=STATEMENTS,
         provenance=Provenance(
