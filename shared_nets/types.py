@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import numpy.typing as npt
 
 from shared_nets.refusals import InputRefused
 
@@ -137,6 +140,110 @@ class CKDResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KidneyMeasurement:
+    """One kidney of a mask.
+
+    Args:
+        volume_ml: volume, mL; of the visible part where the kidney is cut off.
+        length_mm: longest extent, mm; likewise.
+        mean_hu: mean density, HU; ``None`` without a CT.
+        is_cut_off: whether it reaches the edge of the scan.
+    """
+
+    volume_ml: float
+    length_mm: float
+    mean_hu: float | None
+    is_cut_off: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class KidneyResult:
+    """What the kidney segmentation says of one study.
+
+    Args:
+        study_id: name of the study.
+        kidneys: by ``"right"`` and ``"left"``; a kidney that was not found is left out.
+        total_volume_ml: of all kidneys found, mL.
+        warnings: what a reader of the result must know.
+        statements: what no result of this kind can show.
+        provenance: where it comes from.
+    """
+
+    study_id: str
+    kidneys: dict[str, KidneyMeasurement]
+    total_volume_ml: float
+    warnings: tuple[Finding, ...]
+    statements: tuple[str, ...]
+    provenance: Provenance
+    notice: str = RESEARCH_USE_ONLY
+
+
+#: What a run can end in. All have ``study_id, warnings, statements, provenance, notice``.
+StudyResult = CKDResult | KidneyResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceImage:
+    """The image that a result was computed from, as far as files written beside the result must know it.
+
+    Nothing here names a person: a writer that must carry names over reads them from ``files`` itself.
+
+    Args:
+        files: DICOM file of each slice along the third axis (one file several times when it is multi-frame);
+            empty where the source is not DICOM.
+        frame_numbers: number of each slice within its file, from 1; as long as ``files``.
+        shape: voxels, I, J, K.
+        affine: voxel index → RAS mm, ``(4, 4)``.
+        is_resampled: whether the grid is not that of the files (a tilted gantry was straightened).
+    """
+
+    files: tuple[str, ...]
+    frame_numbers: tuple[int, ...]
+    shape: tuple[int, int, int]
+    affine: npt.NDArray[np.float64]
+    is_resampled: bool = False
+
+    @property
+    def is_dicom(self) -> bool:
+        """Whether DICOM objects that refer to the source can be written."""
+        return bool(self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KidneyMask:
+    """The kidneys that a result was computed from, on the grid of the source image, cut to their box.
+
+    Args:
+        labels: 1 right kidney, 2 left kidney, 3 a kidney whose side cannot be told, ``(H, W, D)`` uint8.
+        offset: where the box starts in the whole grid, in voxels.
+        shape: voxels of the whole grid, I, J, K.
+        affine: voxel index of the whole grid → RAS mm, ``(4, 4)``.
+        made_by: ``automatic`` where this software drew it, ``supplied`` where it came with the study.
+        algorithm_name: name of what drew it.
+        algorithm_version: its version; empty where nobody knows.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    offset: tuple[int, int, int]
+    shape: tuple[int, int, int]
+    affine: npt.NDArray[np.float64]
+    made_by: Literal["automatic", "supplied"]
+    algorithm_name: str
+    algorithm_version: str
+
+    def whole(self) -> npt.NDArray[np.uint8]:
+        """Give the labels on the whole grid, ``(I, J, K)``."""
+        out = np.zeros(self.shape, dtype=np.uint8)
+        box = tuple(slice(o, o + n) for o, n in zip(self.offset, self.labels.shape, strict=True))
+        out[box] = self.labels
+        return out
+
+
+#: Names of the numbers of :class:`KidneyMask`.
+KIDNEY_SIDES: dict[int, str] = {1: "right kidney", 2: "left kidney", 3: "kidney, side unknown"}
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyOutcome:
     """The end of one study: a result with its files, or a refusal with its file; never both.
 
@@ -148,6 +255,6 @@ class StudyOutcome:
     """
 
     study_id: str
-    result: CKDResult | None
+    result: StudyResult | None
     refusal: InputRefused | None
     files: dict[str, str]

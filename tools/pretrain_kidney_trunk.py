@@ -35,7 +35,7 @@ _WHAT = SliceContent(content="mask", tumour_value=TUMOUR_VALUE, cyst_value=CYST_
 _MIN_AREA_MM2 = 50.0
 _KNOTS = 33
 _SAVE_EVERY = 50
-_REPLAYED = 4096
+_FIRST_PICTURES, _REPLAYED = 1024, 4096
 _VIEWS = 12
 _POOL_STEPS = 1500
 _HELD_OUT = 18
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", type=Path, required=True, help="folder with masks/ and clinical.csv")
     parser.add_argument("--output", type=Path, required=True, help="weights to write (.pt); JSON beside it")
-    parser.add_argument("--steps", type=int, default=1000, help="batches of slices")
+    parser.add_argument("--steps", type=int, default=2000, help="batches of slices")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -101,12 +101,14 @@ def load_people(data_dir: Path) -> list[Person]:
 def train_slices(
     net: CKDFusion, people: list[Person], steps: int, batch: int, seed: int, output: Path
 ) -> dict[str, object]:
-    """Teach trunk and slice projection to measure single slices; resumes from ``output`` + ``.state``."""
-    rng = np.random.default_rng(seed)
+    """Teach trunk and slice projection to measure single slices.
+
+    Resumes from ``output`` + ``.state``, to the bit: what a step sees follows from the seed and its number.
+    """
     reader = nn.Linear(net.slice_projection.out_features, 2 * len(SLICE_MEASURES))
     trained = nn.ModuleDict({"backbone": net.backbone, "projection": net.slice_projection, "reader": reader})
-    pictures, targets = slice_batch(people, 1024, rng)
-    mean, std = targets.mean(dim=0), targets.std(dim=0)
+    start = slice_batch(people, _FIRST_PICTURES, np.random.default_rng([seed, 0]))
+    mean, std = start[1].mean(dim=0), start[1].std(dim=0)
     held_out = slice_batch(people, 256, np.random.default_rng(10**6))
     optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.1)
@@ -116,11 +118,15 @@ def train_slices(
         trained.load_state_dict(saved["trained"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
-        first, mean, std = saved["step"], saved["mean"], saved["std"]
-        rng = np.random.default_rng(seed + first)
+        first = saved["step"]
+    seen_before = [start]
+    for step in range(max(0, first - _REPLAYED // (batch // 2)), first):
+        seen_before.append(slice_batch(people, batch // 2, np.random.default_rng([seed, 1 + step])))
+    pictures, targets = (torch.cat(part)[-_REPLAYED:] for part in zip(*seen_before, strict=True))
     started = time.monotonic()
     for step in range(first, steps):
         # half of a batch is new, half was seen before: making a picture costs as much as learning from it
+        rng = np.random.default_rng([seed, 1 + step])
         new = slice_batch(people, batch // 2, rng)
         old = torch.from_numpy(rng.integers(len(pictures), size=batch - batch // 2))
         seen, wanted = torch.cat([new[0], pictures[old]]), torch.cat([new[1], targets[old]])
@@ -135,8 +141,7 @@ def train_slices(
         if (step + 1) % _SAVE_EVERY == 0 or step + 1 == steps:
             parts: dict[str, Any] = {"trained": trained, "optimizer": optimizer, "schedule": schedule}
             torch.save(
-                {name: part.state_dict() for name, part in parts.items()}
-                | {"step": step + 1, "mean": mean, "std": std},
+                {name: part.state_dict() for name, part in parts.items()} | {"step": step + 1},
                 state,
             )
             r2 = _explained(_predict(trained, held_out[0]), (held_out[1] - mean) / std)

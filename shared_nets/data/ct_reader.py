@@ -130,6 +130,8 @@ class CTReader(ImageReader):
             "study_uid": img.study_uid or "",
             "sop_uids": list(img.sop_uids),
             "frame_numbers": list(img.frame_numbers),
+            "files": list(img.files),
+            "is_resampled": img.is_resampled,
             "modality": img.modality,
             "source": img.source,
             "header": dict(img.header),

@@ -52,6 +52,8 @@ class CTSeries:
         series_uid: ``None`` for files that are not DICOM; likewise ``study_uid`` and ``sop_uids``.
         sop_uids: one SOP instance UID per slice, along k.
         frame_numbers: one frame number per slice, from 1; 1 for single-frame files.
+        files: path of the file that holds each slice, along k; empty for files that are not DICOM.
+        is_resampled: whether the grid is not that of the files (a tilted gantry is straightened).
         modality: DICOM's word; what the reader expects for files that are not DICOM.
         source: ``dicom``, ``nifti``, ``nrrd`` or ``metaimage``.
         header: facts that do not identify the person.
@@ -68,6 +70,8 @@ class CTSeries:
     study_uid: str | None = None
     sop_uids: tuple[str, ...] = ()
     frame_numbers: tuple[int, ...] = ()
+    files: tuple[str, ...] = ()
+    is_resampled: bool = False
     modality: str = "CT"
     source: str = "dicom"
     header: Mapping[str, str] = field(default_factory=dict)

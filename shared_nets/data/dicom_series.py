@@ -80,6 +80,8 @@ def open_dicom(paths: Sequence[str], options: CTOptions) -> CTSeries:
         study_uid=first.text("StudyInstanceUID") or None,
         sop_uids=tuple(frame.sop_uid for frame in grid.frames),
         frame_numbers=tuple(frame.number + 1 for frame in grid.frames),
+        files=tuple(frame.header.path for frame in grid.frames),
+        is_resampled=grid.shift_px is not None,
         modality=first.text("Modality"),
         source="dicom",
         header={fact: "\\".join(first.texts(fact)) for fact in HEADER_FACTS if first.text(fact)},

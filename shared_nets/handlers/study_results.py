@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
+from shared_nets.handlers.finished_study import FORM_FILES, FinishedStudy, ResultForm
 from shared_nets.refusals import EXIT_STATUS_REFUSED, InputRefused
-from shared_nets.types import CKDResult, StudyOutcome
+from shared_nets.types import KidneyResult, StudyOutcome, StudyResult
 from shared_nets.writers.atomic_file import write_atomically
-from shared_nets.writers.ckd_picture import ckd_picture
 from shared_nets.writers.result_json import refusal_as_dict, result_as_dict, to_json_bytes
 
 logger = logging.getLogger(__name__)
 
-RESULT_FILE, PICTURE_FILE, REFUSAL_FILE = "result.json", "picture.png", "refusal.json"
+RESULT_FILE, REFUSAL_FILE = "result.json", "refusal.json"
 
 
 class StudyResults:
-    """Handler: after every study write ``result.json`` and ``picture.png``, or ``refusal.json``.
+    """Handler: after every study write ``result.json`` and its other forms, or ``refusal.json``.
 
     Args:
         output_dir: results go to ``output_dir/<study_id>/``; without one nothing is written.
         provenance: makes the bundle's part of the provenance, called once when the run starts.
+        forms: what is written beside ``result.json``.
+        created: when the results are said to have been made, ISO 8601; by default the time that
+            ``SOURCE_DATE_EPOCH`` names, or else the start of the run. ``result.json`` does not hold it, so
+            that equal input gives equal bytes.
         show_progress: show a progress bar when there are several studies.
-        write_picture: also draw the picture.
     """
 
     def __init__(
@@ -38,15 +43,18 @@ class StudyResults:
         *,
         output_dir: str | Path | None,
         provenance: Callable[[], Mapping[str, Any]],
+        forms: Sequence[ResultForm] = (),
+        created: str | None = None,
         show_progress: bool = True,
-        write_picture: bool = True,
     ) -> None:
         self.output_dir = Path(output_dir) if output_dir is not None else None
         self.provenance = provenance
         self.show_progress = show_progress
-        self.write_picture = write_picture
+        self.forms = tuple(forms)
+        self.created = created
         self.outcomes: list[StudyOutcome] = []
         self._bundle: Mapping[str, Any] = {}
+        self._moment = datetime.now(UTC)
         self._bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -68,6 +76,7 @@ class StudyResults:
     def _started(self, engine: Engine) -> None:
         self.outcomes = []
         self._bundle = self.provenance()
+        self._moment = moment(self.created)
         total = engine.state.epoch_length
         if self.show_progress and total and total > 1:
             self._bar = tqdm(total=total, unit="study", file=sys.stderr)
@@ -87,20 +96,27 @@ class StudyResults:
             self._bar.update()
 
     def _ended_well(self, data: Mapping[str, Any]) -> StudyOutcome:
-        built: CKDResult = data["result"]
-        result = dataclasses.replace(built, provenance=dataclasses.replace(built.provenance, **self._bundle))
+        built: StudyResult = data["result"]
+        provenance = dataclasses.replace(built.provenance, **self._bundle)
+        result = dataclasses.replace(built, provenance=provenance)
         files: dict[str, str] = {}
         content = to_json_bytes(result_as_dict(result))
         if self.output_dir is not None:
             folder = self.output_dir / result.study_id
-            if self.write_picture:
-                picture = ckd_picture(result, data.get("picture_slices", ()))
-                files["picture"] = str(write_atomically(folder / PICTURE_FILE, picture))
-            else:
-                (folder / PICTURE_FILE).unlink(missing_ok=True)  # of an earlier run
+            study = FinishedStudy(
+                result=result,
+                picture_slices=data.get("picture_slices", ()),
+                source=data.get("source_image"),
+                mask=data.get("kidney_mask"),
+                created=self._moment,
+            )
+            for form in self.forms:
+                for name, written in form(study).items():
+                    files[name] = str(write_atomically(folder / name, written))
+            _remove(folder, [name for name in FORM_FILES if name not in files])  # of an earlier run
             # result.json is the sign that the study is done, so it comes last
-            files["result"] = str(write_atomically(folder / RESULT_FILE, content))
-            (folder / REFUSAL_FILE).unlink(missing_ok=True)
+            files[RESULT_FILE] = str(write_atomically(folder / RESULT_FILE, content))
+            _remove(folder, [REFUSAL_FILE])
         return StudyOutcome(study_id=result.study_id, result=result, refusal=None, files=files)
 
     def _refused(self, study_id: str, refusal: InputRefused) -> StudyOutcome:
@@ -108,9 +124,8 @@ class StudyResults:
         if self.output_dir is not None:
             folder = self.output_dir / study_id
             content = to_json_bytes(refusal_as_dict(study_id, refusal))
-            files["refusal"] = str(write_atomically(folder / REFUSAL_FILE, content))
-            for stale in (RESULT_FILE, PICTURE_FILE):
-                (folder / stale).unlink(missing_ok=True)
+            files[REFUSAL_FILE] = str(write_atomically(folder / REFUSAL_FILE, content))
+            _remove(folder, [RESULT_FILE, *FORM_FILES])
         return StudyOutcome(study_id=study_id, result=None, refusal=refusal, files=files)
 
     def _completed(self, engine: Engine) -> None:
@@ -131,12 +146,40 @@ class StudyResults:
             self._bar = None
 
 
+def moment(created: str | None) -> datetime:
+    """Say when results are made.
+
+    Args:
+        created: ISO 8601; ``None``: ``SOURCE_DATE_EPOCH``, or else now.
+
+    Returns:
+        The moment, to the second, with a time zone (UTC where none was given).
+
+    Raises:
+        ValueError: it is no moment.
+    """
+    if created is None:
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        found = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(int(epoch), UTC)
+    else:
+        found = datetime.fromisoformat(created)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).replace(microsecond=0)
+
+
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
 def _in_one_line(outcome: StudyOutcome) -> str:
     if outcome.refusal is not None:
         return f"refused, {outcome.refusal}"
     result = outcome.result
     if result is None:
         raise ValueError("outcome must hold a result or a refusal, got neither.")
+    if isinstance(result, KidneyResult):
+        found = ", ".join(f"{side} {kidney.volume_ml:.0f} mL" for side, kidney in result.kidneys.items())
+        return f"kidneys: {found or 'none'}"
     if result.creatinine is None or result.egfr is None:
         return f"KDIGO {result.stage}"
     return (

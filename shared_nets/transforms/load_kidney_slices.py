@@ -26,6 +26,7 @@ from shared_nets.transforms.kidney_slices import (
     volume_axes,
 )
 from shared_nets.transforms.mask_geometry import TOLERANCE_MM, match_mask_to_image
+from shared_nets.transforms.sided_mask import sided_mask
 from shared_nets.transforms.slice_content import (
     WINDOW_AMOS_HU,
     Box,
@@ -52,8 +53,10 @@ class LoadKidneySlicesd(Transform):
     Writes ``image`` (``(S, P, P)`` float32), ``slice_positions_mm`` (``(S,)`` float32, along the slice normal
     from the kidneys' centre, ascending), ``slice_valid`` (``(S,)`` bool), ``kidney_labels`` (canonical labels
     on the CT's grid, MetaTensor ``(1, …)`` uint8, cut to the kidneys except from left to right),
-    ``kidney_is_cut_off``, ``slice_selection`` (which slices, findings, and facts of the image for the result)
-    and ``picture_slices`` (up to four slices at full resolution for people).
+    ``kidney_is_cut_off``, ``kidney_mask`` (which kidney is which, :class:`shared_nets.types.KidneyMask`),
+    ``source_image`` (where its files lie; ``None`` without a CT), ``slice_selection`` (which slices,
+    findings, and facts of the image for the result) and ``picture_slices`` (up to four slices at full
+    resolution for people).
 
     Args:
         image_key: key of the CT.
@@ -188,6 +191,10 @@ class LoadKidneySlicesd(Transform):
         d["slice_positions_mm"] = torch.from_numpy(selection.positions_mm - selection.centre_mm).float()
         d["slice_valid"] = torch.from_numpy(selection.is_valid)
         d["kidney_labels"] = _label_volume(kidneys, axes)
+        d["kidney_mask"] = sided_mask(
+            kidneys, made_by="supplied", algorithm_name=f"supplied mask, label set {label_set}"
+        )
+        d["source_image"] = image.origin
         d["kidney_is_cut_off"] = any(finding.code == "KIDNEY_CUT_OFF" for finding in field_findings)
         d["picture_slices"] = for_people
         d["slice_selection"] = {

@@ -19,9 +19,10 @@ from monai.data import MetaTensor
 
 from shared_nets.refusals import InputRefused
 from shared_nets.transforms.kidney_mask import KIDNEY_CODES, LABEL_SETS, FloatArray
-from shared_nets.types import Finding
+from shared_nets.types import Finding, SourceImage
 
 _FACTS = ("source", "study_uid", "series_uid", "header")
+_ORIGIN = ("files", "frame_numbers", "is_resampled")
 
 
 class Noted(NamedTuple):
@@ -40,6 +41,7 @@ class ImageSource:
         affine: voxel index → RAS mm, ``(4, 4)``.
         facts: source, UIDs, header and geometry for the result; plain values.
         sop_uids: SOP instance UID of each slice along K, where there are any.
+        origin: where the files lie, for writers.
         noted: what opening it brought up.
         volume: the voxels, where they are loaded.
         series: what the reader opened, where they are not.
@@ -50,6 +52,7 @@ class ImageSource:
     affine: FloatArray
     facts: Mapping[str, Any] = field(default_factory=dict)
     sop_uids: tuple[str, ...] = ()
+    origin: SourceImage | None = None
     noted: Noted = field(default_factory=lambda: Noted((), ()))
     volume: npt.NDArray[Any] | None = None
     series: Any = None
@@ -129,6 +132,7 @@ def open_image(data: Mapping[Hashable, Any], key: str, reader: Any, *, is_needed
             affine=affine,
             facts=_facts(meta, affine, volume.shape),
             sop_uids=tuple(meta.get("sop_uids") or ()),
+            origin=_origin(meta, volume.shape, affine),
             noted=_noted(meta),
             volume=volume,
         )
@@ -136,13 +140,16 @@ def open_image(data: Mapping[Hashable, Any], key: str, reader: Any, *, is_needed
         raise ValueError(f"image_reader must be given to read {key} from a path, got None.")
     series = reader.read(image)
     shape = _three(series.shape)
-    known = {name: getattr(series, name, None) for name in (*_FACTS, "sop_uids", "repairs", "warnings")}
+    known = {
+        name: getattr(series, name, None) for name in (*_FACTS, *_ORIGIN, "sop_uids", "repairs", "warnings")
+    }
     affine = np.asarray(series.affine, dtype=np.float64)
     return ImageSource(
         shape=shape,
         affine=affine,
         facts=_facts(known, affine, shape),
         sop_uids=tuple(known["sop_uids"] or ()),
+        origin=_origin(known, shape, affine),
         noted=_noted(known),
         series=series,
         reader=reader,
@@ -247,6 +254,16 @@ def _facts(known: Mapping[str, Any], affine: FloatArray, shape: Sequence[int]) -
     facts["spacing_mm"] = np.linalg.norm(affine[:3, :3], axis=0).tolist()
     facts["affine"] = affine.tolist()
     return facts
+
+
+def _origin(known: Mapping[str, Any], shape: Sequence[int], affine: FloatArray) -> SourceImage:
+    return SourceImage(
+        files=tuple(known.get("files") or ()),
+        frame_numbers=tuple(known.get("frame_numbers") or ()),
+        shape=_three(shape),
+        affine=affine,
+        is_resampled=bool(known.get("is_resampled")),
+    )
 
 
 def _noted(known: Mapping[str, Any]) -> Noted:

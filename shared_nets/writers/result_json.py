@@ -11,25 +11,27 @@ from typing import Any
 import jsonschema
 
 from shared_nets.refusals import InputRefused
-from shared_nets.types import RESEARCH_USE_ONLY, CKDResult
+from shared_nets.types import RESEARCH_USE_ONLY, CKDResult, KidneyResult, StudyResult
 
 _SCHEMAS = Path(__file__).parent / "schemas"
+_SCHEMA_NAMES: dict[type, str] = {CKDResult: "ckd_result", KidneyResult: "kidney_result"}
 
 
-def result_as_dict(result: CKDResult) -> dict[str, Any]:
+def result_as_dict(result: StudyResult) -> dict[str, Any]:
     """Turn a result into plain JSON values.
 
     Args:
         result: the frozen result.
 
     Returns:
-        A dictionary valid under ``schemas/ckd_result.schema.json``.
+        A dictionary valid under the schema of its kind, ``schemas/ckd_result.schema.json`` or
+        ``schemas/kidney_result.schema.json``.
 
     Raises:
         jsonschema.ValidationError: the result is not what the schema promises its readers.
     """
     content = json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False, default=_plain))
-    jsonschema.validate(content, _schema("ckd_result"))
+    jsonschema.validate(content, _schema(_SCHEMA_NAMES[type(result)]))
     return content
 
 

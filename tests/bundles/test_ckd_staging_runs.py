@@ -67,7 +67,7 @@ def command_line(output_dir: Path, *arguments: str, cwd: Path) -> subprocess.Com
 
 def test_the_numbers_of_a_result_agree_with_each_other(runtime, inputs, tmp_path):
     (outcome,) = runtime.run([study_of(inputs)], output_dir=tmp_path)
-    result = json.loads(Path(outcome.files["result"]).read_text(encoding="utf-8"))
+    result = json.loads(Path(outcome.files["result.json"]).read_text(encoding="utf-8"))
     creatinine, egfr = result["creatinine"], result["egfr"]
     assert creatinine["low"] <= creatinine["value"] <= creatinine["high"]
     assert egfr["value"] == pytest.approx(float(egfr_from_creatinine(creatinine["value"], 65, True)))
@@ -81,7 +81,7 @@ def test_the_numbers_of_a_result_agree_with_each_other(runtime, inputs, tmp_path
 
 def test_a_result_says_what_it_was_made_from(runtime, inputs, tmp_path):
     (outcome,) = runtime.run([study_of(inputs)], output_dir=tmp_path)
-    result = json.loads(Path(outcome.files["result"]).read_text(encoding="utf-8"))
+    result = json.loads(Path(outcome.files["result.json"]).read_text(encoding="utf-8"))
     metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
     stated = {facts["sha256"] for facts in metadata["weights"].values()}
     assert set(result["provenance"]["weights_sha256"].values()) <= stated
@@ -96,7 +96,7 @@ def test_a_result_says_what_it_was_made_from(runtime, inputs, tmp_path):
 
 def test_the_picture_is_a_png_of_some_size(runtime, inputs, tmp_path):
     (outcome,) = runtime.run([study_of(inputs)], output_dir=tmp_path)
-    with Image.open(outcome.files["picture"]) as picture:
+    with Image.open(outcome.files["picture.png"]) as picture:
         assert picture.format == "PNG"
         assert min(picture.size) > 700
 

@@ -10,8 +10,9 @@ import pytest
 from jsonschema import ValidationError
 from monai.transforms import Transform
 
-from shared_nets.handlers import study_results
-from shared_nets.handlers.study_results import StudyResults
+from shared_nets.handlers import finished_study, study_results
+from shared_nets.handlers.finished_study import FORM_FILES, Picture
+from shared_nets.handlers.study_results import StudyResults, moment
 
 BUNDLE = {
     "bundle": "ckd",
@@ -28,7 +29,7 @@ def make_handler(tmp_path):
     """Give ``make_handler(**options) -> StudyResults`` that writes to ``tmp_path``, without pictures."""
 
     def make(**options) -> StudyResults:
-        options = {"output_dir": tmp_path, "provenance": lambda: BUNDLE, "write_picture": False, **options}
+        options = {"output_dir": tmp_path, "provenance": lambda: BUNDLE, **options}
         return StudyResults(**options)
 
     return make
@@ -70,7 +71,7 @@ def test_the_result_holds_the_numbers_and_the_bundle_it_came_from(run_studies, m
 def test_equal_runs_leave_equal_bytes(run_studies, make_handler, tmp_path):
     contents = []
     for _ in range(2):
-        run_studies(THREE, [make_handler(write_picture=True)])
+        run_studies(THREE, [make_handler(forms=[Picture()])])
         contents.append({path: path.read_bytes() for path in tmp_path.rglob("*.*")})
     assert contents[0] == contents[1]
     assert (
@@ -80,19 +81,19 @@ def test_equal_runs_leave_equal_bytes(run_studies, make_handler, tmp_path):
 
 
 def test_outcomes_name_the_files_that_were_written(run_studies, make_handler, tmp_path):
-    handler = make_handler(write_picture=True)
+    handler = make_handler(forms=[Picture()])
     run_studies(THREE, [handler])
     assert handler.outcomes[0].files == {
-        "picture": str(tmp_path / "s1" / "picture.png"),
-        "result": str(tmp_path / "s1" / "result.json"),
+        "picture.png": str(tmp_path / "s1" / "picture.png"),
+        "result.json": str(tmp_path / "s1" / "result.json"),
     }
-    assert handler.outcomes[1].files == {"refusal": str(tmp_path / "s2" / "refusal.json")}
+    assert handler.outcomes[1].files == {"refusal.json": str(tmp_path / "s2" / "refusal.json")}
 
 
 def test_a_refusal_replaces_the_stale_result(run_studies, make_handler, tmp_path):
-    run_studies({"s1": 0.9}, [make_handler(write_picture=True)])
+    run_studies({"s1": 0.9}, [make_handler(forms=[Picture()])])
     assert names(tmp_path / "s1") == ["picture.png", "result.json"]
-    run_studies({"s1": None}, [make_handler(write_picture=True)])
+    run_studies({"s1": None}, [make_handler(forms=[Picture()])])
     assert names(tmp_path / "s1") == ["refusal.json"]
 
 
@@ -103,9 +104,33 @@ def test_a_result_replaces_the_stale_refusal(run_studies, make_handler, tmp_path
 
 
 def test_a_result_without_picture_takes_the_older_picture_away(run_studies, make_handler, tmp_path):
-    run_studies({"s1": 0.9}, [make_handler(write_picture=True)])
-    run_studies({"s1": 1.8}, [make_handler(write_picture=False)])
+    run_studies({"s1": 0.9}, [make_handler(forms=[Picture()])])
+    run_studies({"s1": 1.8}, [make_handler()])
     assert names(tmp_path / "s1") == ["result.json"]
+
+
+def test_every_form_of_an_older_run_is_taken_away(run_studies, make_handler, tmp_path):
+    (tmp_path / "s1").mkdir()
+    for name in FORM_FILES:
+        (tmp_path / "s1" / name).write_text("old")
+    run_studies({"s1": 0.9}, [make_handler()])
+    assert names(tmp_path / "s1") == ["result.json"]
+
+
+def test_a_form_sees_the_finished_result_and_when_it_was_made(run_studies, make_handler, tmp_path):
+    def form(study):
+        return {"page.html": f"{study.result.provenance.bundle} {study.created.isoformat()}".encode()}
+
+    run_studies({"s1": 0.9}, [make_handler(forms=[form], created="2026-01-02T03:04:05+01:00")])
+    assert (tmp_path / "s1" / "page.html").read_text() == "ckd 2026-01-02T03:04:05+01:00"
+
+
+def test_the_moment_of_a_run_can_be_fixed_from_outside(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert moment(None).isoformat() == "1970-01-02T00:00:00+00:00"
+    assert moment("2026-01-02T03:04:05.5").isoformat() == "2026-01-02T03:04:05+00:00"
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    assert moment(None).tzinfo is not None
 
 
 def test_files_of_other_programs_are_left_alone(run_studies, make_handler, tmp_path):
@@ -145,7 +170,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_study_undone(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left on device"):
-        run_studies({"s1": 0.9, "s3": 1.8}, [make_handler(write_picture=True)])
+        run_studies({"s1": 0.9, "s3": 1.8}, [make_handler(forms=[Picture()])])
     assert names(tmp_path) == ["s1"]
     assert names(tmp_path / "s1") == []
 
@@ -156,14 +181,14 @@ def test_result_json_comes_last_so_that_it_marks_a_study_that_is_done(
     def broken(*args):
         raise RuntimeError("no picture")
 
-    monkeypatch.setattr(study_results, "ckd_picture", broken)
+    monkeypatch.setattr(finished_study, "ckd_picture", broken)
     with pytest.raises(RuntimeError, match="no picture"):
-        run_studies({"s1": 0.9}, [make_handler(write_picture=True)])
+        run_studies({"s1": 0.9}, [make_handler(forms=[Picture()])])
     assert names(tmp_path) == []
 
 
 def test_a_result_that_the_schema_forbids_is_not_written(run_studies, make_handler, tmp_path):
-    incomplete = make_handler(provenance=lambda: {**BUNDLE, "weights_sha256": {}}, write_picture=True)
+    incomplete = make_handler(provenance=lambda: {**BUNDLE, "weights_sha256": {}}, forms=[Picture()])
     with pytest.raises(ValidationError, match="weights_sha256"):
         run_studies({"s1": 0.9}, [incomplete])
     assert names(tmp_path) == []

@@ -7,7 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from shared_nets.types import CKDResult, Estimate, Finding, KidneySlices, Provenance
+from shared_nets.types import (
+    CKDResult,
+    Estimate,
+    Finding,
+    KidneyMeasurement,
+    KidneyResult,
+    KidneySlices,
+    Provenance,
+)
 
 STATEMENTS = (
     "One time point cannot show that kidney disease is chronic: KDIGO asks for at least three months.",
@@ -52,6 +60,27 @@ def make_result():
     )
 
     def make(**changes) -> CKDResult:
+        return dataclasses.replace(result, **changes)
+
+    return make
+
+
+@pytest.fixture
+def make_kidney_result(make_result):
+    """Give ``make_kidney_result(**changes) -> KidneyResult``, with the provenance of ``make_result``."""
+    result = KidneyResult(
+        study_id="case_00001",
+        kidneys={
+            "right": KidneyMeasurement(volume_ml=151.2, length_mm=108.0, mean_hu=142.0, is_cut_off=False),
+            "left": KidneyMeasurement(volume_ml=163.4, length_mm=112.5, mean_hu=139.5, is_cut_off=True),
+        },
+        total_volume_ml=314.6,
+        warnings=(Finding(code="KIDNEY_CUT_OFF", message="The left kidney reaches the lowest slice."),),
+        statements=("The masks are a model's output and were not checked by a human.",),
+        provenance=make_result().provenance,
+    )
+
+    def make(**changes) -> KidneyResult:
         return dataclasses.replace(result, **changes)
 
     return make

@@ -172,3 +172,20 @@ def test_json_is_utf8_with_keys_in_their_order_and_a_final_newline():
     assert to_json_bytes({"b": "mL/min/1.73 m²", "a": [1]}) == (
         b'{\n  "b": "mL/min/1.73 m\xc2\xb2",\n  "a": [\n    1\n  ]\n}\n'
     )
+
+
+def test_a_kidney_result_keeps_every_number_under_its_own_schema(make_kidney_result):
+    content = result_as_dict(make_kidney_result())
+    assert content["kidneys"]["left"] == {
+        "volume_ml": 163.4,
+        "length_mm": 112.5,
+        "mean_hu": 139.5,
+        "is_cut_off": True,
+    }
+    assert content["total_volume_ml"] == 314.6
+
+
+def test_a_kidney_result_with_an_unknown_side_is_refused(make_kidney_result):
+    kidney = make_kidney_result().kidneys["left"]
+    with pytest.raises(jsonschema.ValidationError, match="middle"):
+        result_as_dict(make_kidney_result(kidneys={"middle": kidney}))
