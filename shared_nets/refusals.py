@@ -17,6 +17,7 @@ CODES: dict[str, str] = {
     "SERIES_AMBIGUOUS": "several series could be meant",
     "SERIES_NOT_FOUND": "the wanted series is not there",
     "SERIES_INCONSISTENT": "the images of the series do not belong together",
+    "SERIES_DERIVED": "the images are projections of slabs, which change sizes and densities",
     # geometry
     "GEOMETRY_NO_POSITION": "a slice does not say where it lies",
     "GEOMETRY_BAD_ORIENTATION": "the image axes are missing, not of length 1, or not perpendicular",
@@ -39,6 +40,8 @@ CODES: dict[str, str] = {
     "PIXEL_NOT_FINITE": "the image holds values that are not numbers",
     "PIXEL_NOT_HU": "the values cannot be Hounsfield units",
     "PIXEL_BURNED_IN_ANNOTATION": "text is burned into the pixels",
+    # kidneys
+    "KIDNEY_NOT_FOUND": "the image looks like an abdomen, but no kidney was found in it",
     # masks
     "MASK_EMPTY": "the mask shows no kidney",
     "MASK_MISSING": "no mask was given",
@@ -58,6 +61,8 @@ CODES: dict[str, str] = {
     # set-up
     "WEIGHTS_MISMATCH": "the weights are not the ones the bundle was released with",
     "PACKAGES_MISMATCH": "an installed package is missing or of another version than the bundle needs",
+    "WORKLIST_CHANGED": "the output folder belongs to a run with other studies or another configuration",
+    "WORKLIST_IN_USE": "another process works on the same studies",
 }
 
 
