@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from shared_nets.data import series_rule
 from shared_nets.data.ct_open import open_ct
 from shared_nets.data.ct_series import CTOptions
 from shared_nets.refusals import EXIT_STATUS_REFUSED, InputRefused
@@ -29,10 +30,21 @@ _NOTHING: dict[str, Any] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the answer as JSON and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.check_input", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.check_input",
+        description=__doc__,
+        epilog=series_rule.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("path", metavar="PATH", help="folder with a DICOM series, or one image file")
     parser.add_argument("--modality", default="CT", help="DICOM's word for what the model was made for")
     parser.add_argument("--series-uid", help="the wanted series, where a folder holds several")
+    parser.add_argument(
+        "--series-choice",
+        choices=("refuse", "rule"),
+        default="refuse",
+        help="when several series of a study could be meant: refuse, or choose by rule and say so",
+    )
     parser.add_argument("--gantry-tilt", choices=("resample", "refuse"), default="resample")
     parser.add_argument("--burned-in", choices=("warn", "refuse"), default="warn")
     parser.add_argument("--body-part", action="append", help="accepted part of the body; may be repeated")
@@ -44,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         gantry_tilt=chosen.gantry_tilt,
         burned_in=chosen.burned_in,
         body_parts=None if chosen.body_part is None else tuple(chosen.body_part),
+        series_choice=chosen.series_choice,
     )
     answer = check(chosen.path, options, headers_only=chosen.headers_only)
     print(json.dumps(answer))

@@ -36,6 +36,8 @@ class CTReader(ImageReader):
         values: ``refuse`` or ``warn`` when values cannot be Hounsfield units (normalised, 8 bit).
         body_parts: parts of the body the model was made for, as DICOM writes them (a part of the word is
             enough); a scan that names a clearly different one is refused. ``None`` does not look.
+        series_choice: what to do when several series of one study could be meant: ``refuse``, or choose by
+            the stated ``rule`` of :mod:`shared_nets.data.series_rule`, which is then listed in the repairs.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class CTReader(ImageReader):
         burned_in: str = "warn",
         values: str = "refuse",
         body_parts: Sequence[str] | None = None,
+        series_choice: str = "refuse",
     ) -> None:
         self.options = CTOptions(
             modality=modality,
@@ -55,6 +58,7 @@ class CTReader(ImageReader):
             burned_in=burned_in,
             values=values,
             body_parts=None if body_parts is None else tuple(body_parts),
+            series_choice=series_choice,
         )
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:

@@ -90,12 +90,14 @@ class CTOptions:
     burned_in: str = "warn"
     values: str = "refuse"
     body_parts: tuple[str, ...] | None = None
+    series_choice: str = "refuse"
 
     def __post_init__(self) -> None:
         for name, allowed in (
             ("gantry_tilt", ("resample", "refuse")),
             ("burned_in", ("warn", "refuse")),
             ("values", ("refuse", "warn")),
+            ("series_choice", ("refuse", "rule")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")

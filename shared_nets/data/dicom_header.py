@@ -22,6 +22,7 @@ KEYWORDS = (
     *("RescaleSlope", "RescaleIntercept", "RescaleType"),
     *("PatientAge", "PatientSex", "BodyPartExamined", "SliceThickness", "KVP", "ConvolutionKernel"),
     *("ContrastBolusAgent", "Manufacturer", "GantryDetectorTilt"),
+    *("ManufacturerModelName", "ProtocolName", "SeriesDescription"),
 )
 _TAG = {keyword: int(tag_for_keyword(keyword) or 0) for keyword in KEYWORDS}
 _TAGS: list[BaseTag | int] = [Tag(tag) for tag in _TAG.values()]

@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 
 from shared_nets.data.ct_series import CTOptions, CTSeries, axial_warning
-from shared_nets.data.dicom_files import choose_series, read_headers
+from shared_nets.data.dicom_body_part import check_body_part
+from shared_nets.data.dicom_files import read_headers
 from shared_nets.data.dicom_frames import Frame, frames_of
 from shared_nets.data.dicom_grid import arrange
 from shared_nets.data.dicom_header import DicomHeader
+from shared_nets.data.dicom_image_kind import check_image_kind
 from shared_nets.data.dicom_pixels import DicomPixels, is_padding_doubtful, same_stored_pixels
 from shared_nets.data.dicom_stored import check_pixel_length, stored_format
 from shared_nets.data.dicom_wording import counted, names
+from shared_nets.data.series_choice import choose_series
 from shared_nets.refusals import InputRefused
 from shared_nets.types import Finding
 
@@ -20,14 +23,6 @@ from shared_nets.types import Finding
 HEADER_FACTS = (
     *("PatientAge", "PatientSex", "BodyPartExamined", "SliceThickness", "KVP", "ConvolutionKernel"),
     *("ContrastBolusAgent", "Manufacturer"),
-)
-#: Body parts that have nothing in common with the trunk, as scanners write them.
-FAR_BODY_PARTS = frozenset(
-    (
-        *("HEAD", "BRAIN", "SKULL", "FACE", "SINUS", "SINUSES", "ORBIT", "ORBITS", "EAR", "IAC", "JAW"),
-        *("MAXILLA", "MANDIBLE", "TEETH", "NECK", "CSPINE", "ARM", "ELBOW", "FOREARM", "WRIST", "HAND"),
-        *("FINGER", "LEG", "THIGH", "KNEE", "CALF", "ANKLE", "FOOT", "TOE", "EXTREMITY"),
-    )
 )
 
 
@@ -45,9 +40,14 @@ def open_dicom(paths: Sequence[str], options: CTOptions) -> CTSeries:
         InputRefused: see :data:`shared_nets.refusals.CODES`.
     """
     headers, left_out = read_headers(paths)
-    headers, other = choose_series(headers, modality=options.modality, series_uid=options.series_uid)
+    chosen = choose_series(headers, options)
+    headers = chosen.headers
     _check_one_study(headers)
-    warnings = [*_burned_in(headers, options.burned_in), *_body_part(headers, options.body_parts)]
+    warnings = [
+        *chosen.warnings,
+        *_burned_in(headers, options.burned_in),
+        *check_body_part(headers, options.body_parts),
+    ]
     for header in headers:
         stored_format(header)
         if not header.integer("Rows") or not header.integer("Columns"):
@@ -58,12 +58,14 @@ def open_dicom(paths: Sequence[str], options: CTOptions) -> CTSeries:
     frames = [frame for header in headers for frame in frames_of(header)]
     scouts = [frame.name for frame in frames if frame.is_localizer]
     frames = [frame for frame in frames if not frame.is_localizer]
-    repairs = [*left_out, *other]
+    repairs = [*left_out, *chosen.repairs]
     if scouts:
         message = f"Dropped: {counted(len(scouts), 'localizer frame')}, {names(scouts)}."
         repairs.append(Finding(code="LOCALIZER_DROPPED", message=message))
     for frame in frames:
         _check_rescale(frame)
+    if frames:
+        warnings += check_image_kind(frames)
     grid = arrange(frames, gantry_tilt=options.gantry_tilt, same_pixels=same_stored_pixels)
     first = grid.frames[0].header
     warnings += [*_pixel_warnings(grid.frames), *grid.warnings, *axial_warning(grid.affine)]
@@ -114,16 +116,6 @@ def _burned_in(headers: Sequence[DicomHeader], policy: str) -> list[Finding]:
     if policy == "refuse":
         raise InputRefused("PIXEL_BURNED_IN_ANNOTATION", message, "Give the original slices.")
     return [Finding(code="PIXEL_BURNED_IN_ANNOTATION", message=message)]
-
-
-def _body_part(headers: Sequence[DicomHeader], allowed: Sequence[str] | None) -> list[Finding]:
-    found = sorted({header.text("BodyPartExamined").upper() for header in headers} - {""})
-    if allowed is None or not found or any(word.upper() in part for part in found for word in allowed):
-        return []
-    message = f"BodyPartExamined says {', '.join(found)}, and this model was made for {', '.join(allowed)}."
-    if all(part.replace(" ", "") in FAR_BODY_PARTS for part in found):
-        raise InputRefused("WRONG_BODY_PART", message, "Give a scan of the right part of the body.")
-    return [Finding(code="WRONG_BODY_PART", message=message)]
 
 
 def _check_rescale(frame: Frame) -> None:

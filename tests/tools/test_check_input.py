@@ -56,6 +56,24 @@ def test_pixels_are_checked_unless_only_headers_are_wanted(tmp_path, capsys):
     assert run(capsys, "--headers-only", tmp_path / "ct")[0] == 0
 
 
+def test_several_series_are_refused_unless_the_rule_is_asked_for_and_then_it_is_said(tmp_path, capsys):
+    write_defect("two series", tmp_path / "ct")
+    assert run(capsys, "--headers-only", tmp_path / "ct")[1]["code"] == "SERIES_AMBIGUOUS"
+    status, answer = run(capsys, "--headers-only", "--series-choice", "rule", tmp_path / "ct")
+    assert status == 0
+    assert answer["series_uid"].endswith(".2")
+    assert [repair["code"] for repair in answer["repairs"]] == ["SERIES_CHOSEN"]
+    assert "series 2 (12 images)" in answer["repairs"][0]["message"]
+    assert "by series number over series 5 (12 images)" in answer["repairs"][0]["message"]
+    assert [warning["code"] for warning in answer["warnings"]] == ["SERIES_CHOICE_ARBITRARY"]
+
+
+def test_help_states_the_rule(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        check_input.main(["--help"])
+    assert "at least 90 % of the longest series" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_the_modality_is_the_caller_s(modality, tmp_path, capsys):
     write_defect("tagged MR", tmp_path / "ct")
