@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from pydicom.config import IGNORE
 from pydicom.valuerep import PersonName
 
 from shared_nets.writers.result_words import unit_in_words
@@ -91,7 +92,8 @@ def human_name(text: str) -> Json:
 
     Of a name in several scripts the first that is there is taken.
     """
-    name = PersonName(next((group for group in text.split("=") if group.strip("^ ")), ""))
+    first = next((group for group in text.split("=") if group.strip("^ ")), "")
+    name = PersonName(first, validation_mode=IGNORE)  # or else pydicom would warn of odd names by naming them
     given = [*plain(name.given_name).split(), *plain(name.middle_name).split()]
     parts: Json = {
         "text": plain(" ".join([name.name_prefix, *given, name.family_name, name.name_suffix])),

@@ -11,12 +11,12 @@ from shared_nets.types import CKDResult, Estimate, KidneyResult, StudyResult
 UNIT_WORDS = {"mL/min/{1.73_m2}": "mL/min/1.73 m²", "[hnsf'U]": "HU", "1": ""}
 #: eGFR of each KDIGO G stage, mL/min/1.73 m².
 STAGE_RANGES = {
-    "G1": "90 or more",
+    "G1": "≥ 90",
     "G2": "60–89",
     "G3a": "45–59",
     "G3b": "30–44",
     "G4": "15–29",
-    "G5": "below 15",
+    "G5": "< 15",
 }
 _UNIT_OF_SUFFIX = {"_ml": "mL", "_mm": "mm"}
 
