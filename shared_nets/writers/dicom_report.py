@@ -1,0 +1,124 @@
+"""A result as DICOM Structured Report: TID 1500 with creatinine, eGFR, KDIGO category and kidney sizes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from shared_nets.types import CKDResult, StudyResult
+from shared_nets.writers import dicom_codes
+from shared_nets.writers.dicom_measurements import measurement_groups
+from shared_nets.writers.dicom_object import MANUFACTURER, DicomObjects
+from shared_nets.writers.dicom_source import DicomSource
+
+if TYPE_CHECKING:
+    from highdicom import sr
+    from highdicom.seg import Segmentation
+
+_QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+
+
+def structured_report(result: StudyResult, segmentation: Segmentation | None, objects: DicomObjects) -> bytes:
+    """Write a result as Enhanced SR, TID 1500 "Measurement Report".
+
+    The document is complete, preliminary and unverified: software has said all it has to say, and nobody has
+    looked at it.
+
+    Args:
+        result: what to report.
+        segmentation: the kidneys that sizes refer to; ``None`` where there are none.
+        objects: the objects of the result.
+
+    Returns:
+        The file.
+    """
+    try:
+        from highdicom import sr
+        from highdicom.coding_schemes import CodingSchemeIdentificationItem
+    except ImportError as error:
+        raise ImportError("DICOM objects need highdicom: pip install highdicom.") from error
+    source = objects.source
+    report = sr.MeasurementReport(
+        observation_context=_observer(objects),
+        procedure_reported=dicom_codes.COMPUTED_TOMOGRAPHY,
+        imaging_measurements=measurement_groups(result, segmentation, objects),
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    content = report[0].ContentSequence
+    content.insert(len(content) - 1, _image_library(source))
+    content.append(_remarks(result))
+    evidence: list[Dataset] = [*source.images, *([] if segmentation is None else [segmentation])]
+    what = "CKD stage" if isinstance(result, CKDResult) else "Kidney sizes"
+    document = sr.EnhancedSR(
+        evidence=evidence,
+        content=report,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        coding_schemes=[
+            CodingSchemeIdentificationItem(dicom_codes.OWN_SCHEME, name=dicom_codes.OWN_SCHEME_NAME)
+        ],
+        **objects.identity("SR", f"{what}, AI report (research only)"),
+    )
+    return objects.finish(document)
+
+
+def _observer(objects: DicomObjects) -> sr.ObservationContext:
+    from highdicom import sr
+
+    provenance = objects.provenance
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=objects.device_uid,
+        name=f"{provenance.bundle} {provenance.bundle_version}",
+        manufacturer_name=MANUFACTURER,
+        model_name=provenance.bundle,
+        serial_number=objects.serial_number,
+    )
+    return sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
+
+
+def _image_library(source: DicomSource) -> sr.ContainerContentItem:
+    """List the source images (TID 1600); what they share is said once, which keeps large series readable."""
+    from highdicom import sr
+
+    contains, context = sr.RelationshipTypeValues.CONTAINS, sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
+    first = source.images[0]
+    group = sr.ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type=contains)
+    group.ContentSequence = sr.ContentSequence(
+        [
+            sr.CodeContentItem(codes.DCM.Modality, codes.DCM.ComputedTomography, context),
+            sr.UIDRefContentItem(codes.DCM.FrameOfReferenceUID, first.FrameOfReferenceUID, context),
+            *(
+                sr.ImageContentItem(
+                    Code("260753009", "SCT", "Source"),
+                    image.SOPClassUID,
+                    image.SOPInstanceUID,
+                    relationship_type=contains,
+                )
+                for image in source.images
+            ),
+        ]
+    )
+    library = sr.ContainerContentItem(codes.DCM.ImageLibrary, relationship_type=contains)
+    library.ContentSequence = sr.ContentSequence([group])
+    return library
+
+
+def _remarks(result: StudyResult) -> sr.ContainerContentItem:
+    """Say what a reader must know: what the result is for, its warnings, and what it cannot show."""
+    from highdicom import sr
+
+    contains = sr.RelationshipTypeValues.CONTAINS
+    texts = [
+        (dicom_codes.NOTICE, result.notice),
+        *((dicom_codes.WARNING, f"{warning.message} ({warning.code})") for warning in result.warnings),
+        *((dicom_codes.LIMITATION, statement) for statement in result.statements),
+    ]
+    remarks = sr.ContainerContentItem(_QUALITATIVE_EVALUATIONS, relationship_type=contains)
+    remarks.ContentSequence = sr.ContentSequence(
+        [sr.TextContentItem(name, text, contains) for name, text in texts]
+    )
+    return remarks
