@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from shared_nets.types import CKDResult, KidneyMask, SourceImage, StudyResult
 from shared_nets.writers.ckd_picture import ckd_picture
+from shared_nets.writers.kidney_picture import kidney_picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class FinishedStudy:
         """The picture of the result, drawn once."""
         if isinstance(self.result, CKDResult):
             return ckd_picture(self.result, self.picture_slices)
-        raise TypeError(f"result must be one that has a picture, got {type(self.result).__name__}.")
+        return kidney_picture(self.result, self.picture_slices)
 
 
 class ResultForm(Protocol):
