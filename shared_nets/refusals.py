@@ -92,3 +92,21 @@ class InputRefused(Exception):
     def as_dict(self) -> dict[str, str]:
         """Return ``{"code", "message", "remedy"}`` for JSON."""
         return {"code": self.code, "message": self.message, "remedy": self.remedy}
+
+
+def refusal_behind(error: BaseException) -> InputRefused | None:
+    """Find the refusal that an error was raised from; MONAI wraps what a transform raises.
+
+    Args:
+        error: what was caught.
+
+    Returns:
+        The refusal, or ``None`` when the error has another cause. An error that merely happened while a
+        refusal was handled is a defect of the handling, not a refusal.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, InputRefused):
+            return seen
+        seen = seen.__cause__
+    return None

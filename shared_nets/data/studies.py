@@ -11,7 +11,7 @@ from typing import Any
 
 from monai.data import Dataset
 
-from shared_nets.refusals import InputRefused
+from shared_nets.refusals import InputRefused, refusal_behind
 
 logger = logging.getLogger(__name__)
 
@@ -104,24 +104,6 @@ class StudyDataset(Dataset):
                 raise
             logger.warning("%s is refused: %s", item["study_id"], refusal)
             return {"study_id": item["study_id"], "refusal": refusal}
-
-
-def refusal_behind(error: BaseException) -> InputRefused | None:
-    """Find the refusal that an error was raised from; MONAI wraps what a transform raises.
-
-    Args:
-        error: what was caught.
-
-    Returns:
-        The refusal, or ``None`` when the error has another cause. An error that merely happened while a
-        refusal was handled is a defect of the handling, not a refusal.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, InputRefused):
-            return seen
-        seen = seen.__cause__
-    return None
 
 
 def _from_datalist(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 
-from shared_nets.refusals import InputRefused
+from shared_nets.refusals import InputRefused, refusal_behind
+
+logger = logging.getLogger(__name__)
 
 REFUSAL_KEY = "refusal"
 
@@ -22,6 +25,8 @@ def keep_as_list(items: Sequence[Any]) -> list[Any]:
 
 class StudyEvaluator(SupervisedEvaluator):
     """Evaluate one study at a time; a refused study becomes an outcome, not a crash.
+
+    A study may be refused by preprocessing, or by postprocessing once the network has looked at it.
 
     Items of the data loader are lists of dictionaries (see :func:`keep_as_list`) as
     :class:`shared_nets.data.studies.StudyDataset` makes them. After every iteration
@@ -62,5 +67,12 @@ class StudyEvaluator(SupervisedEvaluator):
             output[Keys.LABEL] = item[self.label_key]
         engine.state.output = [output]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)  # postprocessing
+        try:
+            engine.fire_event(IterationEvents.MODEL_COMPLETED)  # postprocessing
+        except Exception as error:
+            refusal = refusal_behind(error)
+            if refusal is None:
+                raise
+            logger.warning("%s is refused: %s", item["study_id"], refusal)
+            engine.state.output = [{"study_id": item["study_id"], REFUSAL_KEY: refusal}]
         return engine.state.output

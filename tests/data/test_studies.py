@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from monai.transforms import Compose, Transform
 
-from shared_nets.data.studies import StudyDataset, list_studies, refusal_behind
-from shared_nets.refusals import InputRefused
+from shared_nets.data.studies import StudyDataset, list_studies
+from shared_nets.refusals import InputRefused, refusal_behind
 
 
 @pytest.fixture

@@ -148,3 +148,20 @@ def test_studies_go_through_worker_processes_refusals_included():
     )
     codes = [item.get("refusal") and item["refusal"].code for (item,) in loader]
     assert codes == [None, "PIXEL_NOT_HU", None]
+
+
+def test_a_study_that_postprocessing_refuses_does_not_stop_the_others(run):
+    def refuse_large(value: Tensor) -> Tensor:
+        if value > 10:
+            raise InputRefused("KIDNEY_NOT_FOUND", "No kidney was found.", "Give another scan.")
+        return value
+
+    outputs, _, _ = run(
+        [{"study_id": "a", "value": 1.0}, {"study_id": "b", "value": 5.0}, {"study_id": "c", "value": 2.0}],
+        postprocessing=Compose([Lambdad("pred", refuse_large)]),
+    )
+    (first,), (second,), (third,) = outputs
+    assert [first["study_id"], second["study_id"], third["study_id"]] == ["a", "b", "c"]
+    assert second.keys() == {"study_id", "refusal"}
+    assert second["refusal"].code == "KIDNEY_NOT_FOUND"
+    assert float(third["pred"]) == 8.0
