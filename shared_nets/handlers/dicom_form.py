@@ -31,9 +31,7 @@ class Dicom:
         try:
             source = read_dicom_source(study.source)
         except NotReferable as reason:
-            logger.warning(
-                "%s: no DICOM is written, because of the source %s.", study.result.study_id, reason
-            )
+            logger.warning("%s: no DICOM is written, %s.", study.result.study_id, reason)
             return {}
         objects = DicomObjects(source=source, provenance=study.result.provenance, created=study.created)
         files: dict[str, bytes] = {}

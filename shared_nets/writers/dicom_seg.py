@@ -24,7 +24,7 @@ def kidney_segmentation(
 ) -> tuple[Segmentation, bytes] | None:
     """Write the kidneys as DICOM Segmentation.
 
-    Frames of slices without kidney are left out. Where the grid of the source is not that of its files (a
+    Slices without kidney are left out. Where the grid of the source is not that of its files (a
     tilted gantry was straightened), frames have the grid's place and size, and still refer to the images.
 
     Args:
@@ -54,9 +54,12 @@ def kidney_segmentation(
     frames = np.zeros((nk, source.shape[1], source.shape[0]), dtype=np.uint8)  # slices, rows, columns
     frames[:, j : j + nj, i : i + ni] = numbers[mask.labels].transpose(2, 1, 0)
     between_columns, between_rows, between_slices = image_spacing_mm(source.affine)
+    images = objects.source.images
+    if not objects.source.is_multi_frame:
+        images = images[k : k + nk]  # highdicom compares every frame with every image
     who = "AI segmentation" if mask.made_by == "automatic" else "supplied mask"
     seg = Segmentation(
-        source_images=objects.source.images,
+        source_images=images,
         pixel_array=frames,
         segmentation_type="BINARY",
         segment_descriptions=[

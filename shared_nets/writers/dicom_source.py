@@ -57,13 +57,11 @@ class DicomSource:
             one multi-frame image.
         frame_numbers: number of each slice within its image, from 1.
         header: the first header, with the person's and the study's attributes.
-        slice_spacing_mm: distance of the slices.
     """
 
     images: tuple[Dataset, ...]
     frame_numbers: tuple[int, ...]
     header: Dataset = field(repr=False)
-    slice_spacing_mm: float
 
     @property
     def is_multi_frame(self) -> bool:
@@ -95,7 +93,7 @@ def read_dicom_source(source: SourceImage) -> DicomSource:
         OSError: a file cannot be read any more.
     """
     if not source.is_dicom:
-        raise NotReferable("the image is not DICOM")
+        raise NotReferable("the source is not DICOM")
     paths = list(dict.fromkeys(source.files))
     with disable_value_validation():  # what is wrong in the source is the source's; warnings would quote it
         first = pydicom.dcmread(paths[0], stop_before_pixels=True, force=True)
@@ -112,12 +110,7 @@ def read_dicom_source(source: SourceImage) -> DicomSource:
     else:
         for k, image in enumerate(images):
             image.ImagePositionPatient = slice_position_mm(source.affine, k)
-    return DicomSource(
-        images=tuple(images),
-        frame_numbers=source.frame_numbers,
-        header=first,
-        slice_spacing_mm=float(image_spacing_mm(source.affine)[2]),
-    )
+    return DicomSource(images=tuple(images), frame_numbers=source.frame_numbers, header=first)
 
 
 def slice_position_mm(affine: npt.NDArray[np.float64], k: float) -> list[float]:
@@ -156,16 +149,16 @@ def _decode(dataset: Dataset) -> None:
 
 def _check(headers: Sequence[Dataset], *, num_slices: int) -> None:
     if any(not UID(str(header.get(keyword, ""))).is_valid for header in headers for keyword in _UIDS):
-        raise NotReferable(f"{', '.join(_UIDS)} must all be there and valid")
+        raise NotReferable(f"the source must have valid {', '.join(_UIDS)}")
     if any(len({header[keyword].value for header in headers}) > 1 for keyword in _OF_THE_STUDY):
-        raise NotReferable("its images do not belong to one series")
+        raise NotReferable("the source images do not belong to one series")
     if len({header.SOPInstanceUID for header in headers}) < len(headers):
-        raise NotReferable("two of its images have the same SOPInstanceUID")
+        raise NotReferable("two source images have the same SOPInstanceUID")
     classes = {header.SOPClassUID for header in headers}
     if len(classes) > 1 or not classes <= SINGLE_FRAME_CLASSES | MULTI_FRAME_CLASSES:
-        raise NotReferable("it is not one kind of CT image")
+        raise NotReferable("the source is not one kind of CT image")
     if len(headers) != (1 if classes <= MULTI_FRAME_CLASSES else num_slices):
-        raise NotReferable("it consists of several multi-frame images")
+        raise NotReferable("the source consists of several multi-frame images")
 
 
 def _image(first: Dataset, header: Dataset, source: SourceImage) -> Dataset:

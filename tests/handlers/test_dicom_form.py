@@ -20,6 +20,7 @@ from tests.writers.dicom_studies import (
     CREATED,
     ckd_result,
     errors_of,
+    kidney_result,
     mask_on,
     read_back,
     source_of,
@@ -60,8 +61,10 @@ def write(tmp_path):
     return _write
 
 
-def test_a_dicom_study_gets_three_objects_in_series_of_their_own(make_study, write, source):
-    objects = {name: pydicom.dcmread(path) for name, path in write(Dicom()(make_study())).items()}
+@pytest.mark.parametrize("result", [ckd_result(), kidney_result()], ids=["stage", "sizes"])
+def test_a_dicom_study_gets_three_objects_in_series_of_their_own(make_study, write, source, result):
+    paths = write(Dicom()(make_study(result=result)))
+    objects = {name: pydicom.dcmread(path) for name, path in paths.items()}
     assert {name: dataset.Modality for name, dataset in objects.items()} == ALL
     assert set(objects) < set(FORM_FILES)
     ct = pydicom.dcmread(source.files[0])
@@ -89,6 +92,17 @@ def test_equal_studies_leave_equal_bytes_whenever_they_are_written(make_study, m
 def test_the_validator_finds_no_error(make_study, write):
     for path in write(Dicom()(make_study())).values():
         assert errors_of(path) == []
+
+
+@pytest.mark.registry
+def test_the_validator_finds_no_error_beside_a_real_series(make_study, write, lidc_dicom):
+    source = source_of(lidc_dicom)
+    study = make_study(source=source, mask=mask_on(source))
+    paths = write(Dicom()(study))
+    for path in paths.values():
+        assert errors_of(path) == []
+    found = read_back(paths["kidneys.seg.dcm"], source)
+    assert np.array_equal(found, np.array([0, 9846003, 18639004])[study.mask.whole()])
 
 
 def test_report_segmentation_and_picture_tell_the_same_story(make_study, write, source):
@@ -126,8 +140,7 @@ def test_a_source_without_uids_leaves_dicom_out_and_says_so(make_study, source, 
         dataset.save_as(file)
     assert Dicom()(make_study()) == {}
     (message,) = [r.getMessage() for r in caplog.records if r.name == "shared_nets.handlers.dicom_form"]
-    assert message.startswith("case_00001: no DICOM is written, because")
-    assert "StudyInstanceUID" in message
+    assert message.startswith("case_00001: no DICOM is written, the source must have valid StudyInstanceUID,")
 
 
 @pytest.mark.parametrize("has_source", [True, False])

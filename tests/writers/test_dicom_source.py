@@ -48,10 +48,10 @@ def with_value(keyword, value, only=None):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        pytest.param(without("SOPInstanceUID", only=4), "must all be there", id="no instance UID"),
-        pytest.param(without("StudyInstanceUID"), "must all be there", id="no study UID"),
-        pytest.param(without("FrameOfReferenceUID"), "must all be there", id="no frame of reference"),
-        pytest.param(with_value("SeriesInstanceUID", "1.02.x"), "must all be there and valid", id="bad UID"),
+        pytest.param(without("SOPInstanceUID", only=4), "must have valid", id="no instance UID"),
+        pytest.param(without("StudyInstanceUID"), "must have valid", id="no study UID"),
+        pytest.param(without("FrameOfReferenceUID"), "must have valid", id="no frame of reference"),
+        pytest.param(with_value("SeriesInstanceUID", "1.02.x"), "must have valid", id="bad UID"),
         pytest.param(with_value("SOPInstanceUID", "1.2.3"), "the same SOPInstanceUID", id="UIDs twice"),
         pytest.param(
             with_value("SeriesInstanceUID", "1.2.3", only=2), "not belong to one series", id="mixed"
