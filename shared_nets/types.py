@@ -104,6 +104,20 @@ class Provenance:
     thresholds: dict[str, float | str | None]
 
 
+#: What a transform starts from; the handler fills in the bundle's part.
+EMPTY_PROVENANCE = Provenance(
+    bundle="",
+    bundle_version="",
+    config_sha256="",
+    weights_sha256={},
+    packages={},
+    image={},
+    mask={},
+    repairs=(),
+    thresholds={},
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CKDResult:
     """What the CKD bundle says of one study; every form (JSON, picture) is written from this.
@@ -219,7 +233,7 @@ class KidneyMask:
         shape: voxels of the whole grid, I, J, K.
         affine: voxel index of the whole grid → RAS mm, ``(4, 4)``.
         made_by: ``automatic`` where this software drew it, ``supplied`` where it came with the study.
-        algorithm_name: name of what drew it.
+        algorithm_name: name of what drew it; empty for the bundle that the result is of.
         algorithm_version: its version; empty where nobody knows.
     """
 

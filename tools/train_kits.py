@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from shared_nets.nets.tabpfn_context import ClinicalContext, assign_folds, id_digest
 from shared_nets.nets.tabpfn_embedder import TabPFNEmbedder
 from shared_nets.runtime.kits_cohort import Cohort, load_cohort, schema_named
-from shared_nets.runtime.kits_fitting import VARIANTS, fit_network, new_network, scaled_features
+from shared_nets.runtime.kits_fitting import VARIANTS, fit_best, new_network, scaled_features
 
 SHIPPED = "both"
 MIN_AGE_YEARS = 18.0
@@ -32,31 +33,32 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    inputs = VARIANTS[options.variant]
-    if inputs.schema is None:
+    variant = VARIANTS[options.variant]
+    schema = variant.schema
+    if schema is None:
         raise ValueError("variant must have clinical values to be shipped, got none.")
     cohort = load_cohort(options.data_dir, options.cache_dir)
     cohort = cohort.at(cohort.age_years >= MIN_AGE_YEARS)
     options.output_dir.mkdir(parents=True, exist_ok=True)
     context_path = options.output_dir / "ckd_context.npz"
-    context_for(cohort, inputs.schema, options.seed).save(context_path)
+    context_for(cohort, schema, options.seed).save(context_path)
     embedder = TabPFNEmbedder(checkpoint=options.tabpfn, context=context_path)
-    clinical = torch.from_numpy(
-        np.array(embedder.embed(cohort.rows(schema_named(inputs.schema)), ids=cohort.ids))
-    )
+    clinical = torch.from_numpy(np.array(embedder.embed(cohort.rows(schema_named(schema)), ids=cohort.ids)))
     network = new_network(options.image_branch, options.seed)
     trunk, measures = cohort.describe(network)
     features = scaled_features(network, trunk, measures, torch.arange(len(cohort.cases)))
     people = cohort.people(features, clinical)
+    best = fit_best(network, people, variant, seed=options.seed)
     record: dict[str, Any] = {
         "people": len(cohort.cases),
         "variant": options.variant,
         "seed": options.seed,
         "tabpfn_sha256": _sha256(options.tabpfn),
         "image_branch_sha256": _sha256(options.image_branch),
-        **fit_network(network, people, inputs=inputs, seed=options.seed),
+        "chosen": dataclasses.asdict(best.settings),
+        **best.facts,
     }
-    torch.save(network.state_dict(), options.output_dir / "model.pt")
+    torch.save(best.network.state_dict(), options.output_dir / "model.pt")
     record["model_sha256"] = _sha256(options.output_dir / "model.pt")
     record["context_sha256"] = _sha256(context_path)
     print(json.dumps(record, indent=1))

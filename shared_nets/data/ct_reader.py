@@ -13,6 +13,7 @@ from monai.utils.enums import MetaKeys, SpaceKeys
 
 from shared_nets.data.ct_open import open_ct
 from shared_nets.data.ct_series import CTOptions, CTSeries
+from shared_nets.data.dicom_body_part import BODY_REGIONS
 from shared_nets.refusals import InputRefused
 
 __all__ = ["CTReader", "CTSeries"]
@@ -35,7 +36,8 @@ class CTReader(ImageReader):
         burned_in: ``warn`` or ``refuse`` when the header says that text is burned into the pixels.
         values: ``refuse`` or ``warn`` when values cannot be Hounsfield units (normalised, 8 bit).
         body_parts: parts of the body the model was made for, as DICOM writes them (a part of the word is
-            enough); a scan that names a clearly different one is refused. ``None`` does not look.
+            enough), or the name of a region (``abdomen``); a scan that names a clearly different one is
+            refused. ``None`` does not look.
         series_choice: what to do when several series of one study could be meant: ``refuse``, or choose by
             the stated ``rule`` of :mod:`shared_nets.data.series_rule`, which is then listed in the repairs.
     """
@@ -48,7 +50,7 @@ class CTReader(ImageReader):
         gantry_tilt: str = "resample",
         burned_in: str = "warn",
         values: str = "refuse",
-        body_parts: Sequence[str] | None = None,
+        body_parts: Sequence[str] | str | None = None,
         series_choice: str = "refuse",
     ) -> None:
         self.options = CTOptions(
@@ -57,7 +59,7 @@ class CTReader(ImageReader):
             gantry_tilt=gantry_tilt,
             burned_in=burned_in,
             values=values,
-            body_parts=None if body_parts is None else tuple(body_parts),
+            body_parts=_words(body_parts),
             series_choice=series_choice,
         )
 
@@ -143,6 +145,16 @@ class CTReader(ImageReader):
             "warnings": _plain(img.warnings + pixels.warnings),
         }
         return pixels.array, meta
+
+
+def _words(body_parts: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    if body_parts is None:
+        return None
+    if not isinstance(body_parts, str):
+        return tuple(body_parts)
+    if body_parts not in BODY_REGIONS:
+        raise ValueError(f"body_parts must be words, or one of {sorted(BODY_REGIONS)}, got {body_parts!r}.")
+    return BODY_REGIONS[body_parts]
 
 
 class _Refused:

@@ -27,6 +27,8 @@ ABDOMEN_BODY_PARTS = (
         "BODY",
     ),
 )
+#: Regions of the body by name.
+BODY_REGIONS: dict[str, tuple[str, ...]] = {"abdomen": ABDOMEN_BODY_PARTS}
 #: Body parts that have nothing in common with the trunk; DICOM PS3.16 Annex L and what scanners write.
 FAR_BODY_PARTS = frozenset(
     (

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from shared_nets.handlers.finished_study import FORM_FILES, FinishedStudy, ResultForm
 from shared_nets.refusals import EXIT_STATUS_REFUSED, InputRefused
-from shared_nets.types import KidneyResult, StudyOutcome, StudyResult
+from shared_nets.types import KidneyMask, KidneyResult, StudyOutcome, StudyResult
 from shared_nets.writers.atomic_file import write_atomically
 from shared_nets.writers.result_json import refusal_as_dict, result_as_dict, to_json_bytes
 
@@ -107,7 +107,7 @@ class StudyResults:
                 result=result,
                 picture_slices=data.get("picture_slices", ()),
                 source=data.get("source_image"),
-                mask=data.get("kidney_mask"),
+                mask=_named(data.get("kidney_mask"), result),
                 created=self._moment,
             )
             for form in self.forms:
@@ -164,6 +164,14 @@ def moment(created: str | None) -> datetime:
     else:
         found = datetime.fromisoformat(created)
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).replace(microsecond=0)
+
+
+def _named(mask: KidneyMask | None, result: StudyResult) -> KidneyMask | None:
+    """Say which bundle drew a mask that the bundle of the result drew itself."""
+    if mask is None or mask.algorithm_name:
+        return mask
+    made_by = result.provenance
+    return dataclasses.replace(mask, algorithm_name=made_by.bundle, algorithm_version=made_by.bundle_version)
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from shared_nets.transforms.ckd_epi import STAGES, egfr_from_creatinine, stage_index
-from shared_nets.types import CKDResult, Estimate, Finding, KidneySlices, Provenance
+from shared_nets.types import EMPTY_PROVENANCE, CKDResult, Estimate, Finding, KidneySlices, Provenance
 
 STATEMENTS: tuple[str, ...] = (
     "One time point cannot show that kidney disease is chronic: KDIGO asks for at least three months.",
@@ -32,17 +33,6 @@ MEASUREMENTS = (
     "cyst_volume_ml",
 )
 MODES = ("regression", "classification", "multitask")
-_EMPTY_PROVENANCE = Provenance(
-    bundle="",
-    bundle_version="",
-    config_sha256="",
-    weights_sha256={},
-    packages={},
-    image={},
-    mask={},
-    repairs=(),
-    thresholds={},
-)
 
 
 def creatinine_estimate(log_creatinine: float, log_quantiles: npt.ArrayLike, *, level: float) -> Estimate:
@@ -216,14 +206,12 @@ def _provenance(
     thresholds: Mapping[str, float | str | None],
 ) -> Provenance:
     mask = {"source": selection.get("mask_source"), "label_set": selection.get("label_set")}
-    return Provenance(
-        **{
-            **_EMPTY_PROVENANCE.__dict__,
-            "image": dict(image),
-            "mask": mask,
-            "repairs": _unique(repairs),
-            "thresholds": dict(thresholds),
-        }
+    return replace(
+        EMPTY_PROVENANCE,
+        image=dict(image),
+        mask=mask,
+        repairs=_unique(repairs),
+        thresholds=dict(thresholds),
     )
 
 

@@ -166,13 +166,16 @@ def select_kidney_slices(
     )
 
 
-def field_of_view_findings(kidneys: KidneyLabels) -> tuple[Finding, ...]:
+def field_of_view_findings(
+    kidneys: KidneyLabels, *, midline_x_mm: float | None = None
+) -> tuple[Finding, ...]:
     """Say which kidney is cut off by which end of the image, and whether the slices are oblique.
 
     A kidney counts as cut off when it reaches the first or last voxel of the image along any axis.
 
     Args:
         kidneys: kidneys on the grid of the image.
+        midline_x_mm: RAS x of the middle of the body; of the image by default.
 
     Returns:
         ``KIDNEY_CUT_OFF`` for each kidney and end, right before left, ``SLICES_OBLIQUE``; or nothing.
@@ -196,8 +199,9 @@ def field_of_view_findings(kidneys: KidneyLabels) -> tuple[Finding, ...]:
     ]
     if not ends:
         return tuple(findings)
-    centre = affine[:3, :3] @ ((np.array(kidneys.grid_shape) - 1) / 2.0) + affine[:3, 3]
-    sides = kidney_sides(kidneys.labels, kidneys.affine, midline_x_mm=float(centre[0])).masks
+    if midline_x_mm is None:
+        midline_x_mm = float(affine[0, :3] @ ((np.array(kidneys.grid_shape) - 1) / 2.0) + affine[0, 3])
+    sides = kidney_sides(kidneys.labels, kidneys.affine, midline_x_mm=midline_x_mm).masks
     voxel_axes = (axes.right, axes.anterior, axes.superior)
     grows = (axes.right_grows, axes.anterior_grows, axes.superior_grows)
     for name, mask in sides.items():

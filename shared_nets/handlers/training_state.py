@@ -1,0 +1,65 @@
+"""Keep a training that can be killed at any moment: its state after every epoch, its weights at the end."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from shared_nets.writers.atomic_file import write_atomically
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingState:
+    """Handler: save and resume everything that a training carries from one epoch to the next.
+
+    A run that finds ``training_state.pt`` in its folder goes on after the epoch that was saved last; one that
+    finds the training complete does nothing. At the end the bare state dict is written as ``model.pt``.
+
+    Args:
+        output_dir: folder of both files.
+        network: the network.
+        parts: what else has a state (optimizer, schedule), by name.
+    """
+
+    def __init__(self, *, output_dir: str | Path, network: torch.nn.Module, parts: Mapping[str, Any]) -> None:
+        self.output_dir = Path(output_dir)
+        self.parts = {"network": network, **parts}
+
+    @property
+    def path(self) -> Path:
+        """Where the state lies."""
+        return self.output_dir / "training_state.pt"
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the trainer."""
+        engine.add_event_handler(Events.STARTED, self._resume)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _resume(self, engine: Engine) -> None:
+        if not self.path.is_file():
+            return
+        saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        for name, part in self.parts.items():
+            part.load_state_dict(saved[name])
+        engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
+        logger.info("training goes on after epoch %d", saved["epoch"])
+
+    def _save(self, engine: Engine) -> None:
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        self._write(self.path, state | {"epoch": engine.state.epoch, "iteration": engine.state.iteration})
+
+    def _finish(self, engine: Engine) -> None:
+        self._write(self.output_dir / "model.pt", self.parts["network"].state_dict())
+
+    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        write_atomically(path, buffer.getvalue())
