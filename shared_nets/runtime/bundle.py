@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from shared_nets.data.studies import StudyDataset
 from shared_nets.engines.study_evaluator import keep_as_list
-from shared_nets.runtime.checks import prepare_bundle
+from shared_nets.runtime.checks import prepare_bundle, read_metadata
 from shared_nets.types import StudyOutcome
 
 
@@ -34,7 +34,7 @@ class BundleRuntime:
     def __init__(
         self, bundle_root: str | Path, *, overlays: Sequence[str | Path] = (), **overrides: Any
     ) -> None:
-        root = Path(bundle_root).resolve()
+        root = self.root = Path(bundle_root).resolve()
         configs = root / "configs"
         self.workflow = ConfigWorkflow(
             workflow_type="infer",
@@ -57,6 +57,16 @@ class BundleRuntime:
         self._preprocessing = parser.get_parsed_content("preprocessing")
         self._evaluator = parser.get_parsed_content("evaluator")
         self._results = parser.get_parsed_content("study_results")
+
+    def content(self, name: str) -> Any:
+        """Give a part of the configuration, built: ``network``, ``preprocessing``, ``inferer`` …"""
+        return self.workflow.parser.get_parsed_content(name)
+
+    @property
+    def name_and_version(self) -> tuple[str, str]:
+        """What the bundle's metadata call it."""
+        metadata = read_metadata(self.root)
+        return metadata["name"], metadata["version"]
 
     def run(
         self, studies: Sequence[Mapping[str, Any]], *, output_dir: str | Path | None = None

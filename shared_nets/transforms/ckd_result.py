@@ -205,7 +205,7 @@ def _provenance(
     repairs: tuple[Finding, ...],
     thresholds: Mapping[str, float | str | None],
 ) -> Provenance:
-    mask = {"source": selection.get("mask_source"), "label_set": selection.get("label_set")}
+    mask = dict(selection.get("mask") or {"source": None, "label_set": None})
     return replace(
         EMPTY_PROVENANCE,
         image=dict(image),

@@ -11,7 +11,9 @@ Reference:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,12 +50,14 @@ class FoundKidneys:
         mask: the same, right 1 and left 2; it does not say yet which bundle drew it.
         findings: what a reader of the result must know.
         midline_x_mm: RAS x of the spine, or of the body where no spine is seen.
+        facts: what a result's provenance says of the mask.
     """
 
     labels: KidneyLabels
     mask: KidneyMask
     findings: tuple[Finding, ...]
     midline_x_mm: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def kidney_volume_ml(probability: Tensor, grid: NetworkGrid, *, threshold: float = 0.5) -> float:

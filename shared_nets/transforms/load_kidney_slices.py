@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,28 @@ from shared_nets.transforms.slice_content import (
     picture_grid,
     slice_pictures,
 )
-from shared_nets.transforms.study_sources import ImageSource, choose_label_set, open_image, open_mask
-from shared_nets.types import Finding
+from shared_nets.transforms.study_sources import (
+    ImageSource,
+    choose_label_set,
+    is_absent,
+    open_image,
+    open_mask,
+)
+from shared_nets.types import Finding, KidneyMask
 
 MAX_PICTURE_SLICES = 4
 #: Where the median density of kidneys lies, with or without contrast medium, HU.
 USUAL_KIDNEY_HU = (-20.0, 400.0)
+
+
+class _Drawn(NamedTuple):
+    """The kidneys on the grid of the CT, however they came about."""
+
+    labels: KidneyLabels
+    mask: KidneyMask
+    findings: tuple[Finding, ...]
+    repairs: tuple[Finding, ...]
+    facts: Mapping[str, Any]
 
 
 class LoadKidneySlicesd(Transform):
@@ -78,6 +94,8 @@ class LoadKidneySlicesd(Transform):
         pixel_size_mm: pixel size of a picture centred on the kidneys; or
         crop_margin_mm: margin of a picture that holds the kidneys. With neither: the whole field of view.
         tolerance_mm: how far mask and CT may lie apart and still share a grid.
+        segmenter: draws the mask where a study has none, from a CT (MetaTensor ``(1, I, J, K)`` HU), as
+            :class:`shared_nets.runtime.kidney_segmenter.KidneySegmenter`; without one the study is refused.
 
     Raises:
         ValueError: an argument is out of range.
@@ -104,6 +122,7 @@ class LoadKidneySlicesd(Transform):
         pixel_size_mm: float | None = None,
         crop_margin_mm: float | None = None,
         tolerance_mm: float = TOLERANCE_MM,
+        segmenter: Any = None,
     ) -> None:
         if label_set not in LABEL_SETS:
             raise ValueError(f"label_set must be one of {sorted(LABEL_SETS)}, got {label_set!r}.")
@@ -124,30 +143,23 @@ class LoadKidneySlicesd(Transform):
             "crop_margin_mm": crop_margin_mm,
         }
         self.tolerance_mm = tolerance_mm
+        self.segmenter = segmenter
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add the keys to a copy of ``data``."""
         d = dict(data)
-        image = open_image(d, self.image_key, self.image_reader, is_needed=self.what.needs_ct)  # headers only
-        mask = open_mask(d, self.mask_key, self.mask_reader)
-        label_set = choose_label_set(str(d.get("label_set", self.label_set)), mask)
-        kidneys = canonical_labels(
-            mask.labels,
-            mask.affine,
-            label_set=label_set,
-            segment_codes=mask.segment_codes,
-            segment_regions=mask.segment_regions,
-        )
-        mask = replace(mask, labels=None)  # large, and not needed any more
+        segments = self.segmenter is not None and is_absent(d.get(self.mask_key))
+        image = open_image(
+            d, self.image_key, self.image_reader, is_needed=self.what.needs_ct or segments
+        )  # headers only
+        if segments and image is not None:
+            image = image.loaded()
+            drawn = self._drawn(image)
+        else:
+            drawn = self._given(d, image)
+        kidneys = drawn.labels
         if image is None:
             image = ImageSource(shape=kidneys.grid_shape, affine=kidneys.grid_affine)
-        kidneys, mask_repairs = match_mask_to_image(
-            kidneys,
-            image_shape=image.shape,
-            image_affine=image.affine,
-            tolerance_mm=self.tolerance_mm,
-            has_empty_slices_omitted=mask.has_empty_slices_omitted,
-        )
         selection = select_kidney_slices(kidneys, num_slices=self.num_slices, min_area_mm2=self.min_area_mm2)
         axes = volume_axes(kidneys.grid_affine)
         used = np.unique(selection.indices[selection.is_valid])  # ascending in the volume
@@ -178,24 +190,21 @@ class LoadKidneySlicesd(Transform):
             }
             for index in shown
         ]
-        field_findings = field_of_view_findings(kidneys)
-        findings = [*kidneys.findings, *field_findings, *_density_findings(for_people)]
+        findings = [*drawn.findings, *_density_findings(for_people)]
         if grid.cuts_kidneys:
             message = "The kidneys are larger than the network's picture, which leaves their edge out."
             findings.append(Finding(code="KIDNEY_OUTSIDE_PICTURE", message=message))
         facts = {**image.facts, "sop_uids": _used_uids(image, selection)}
-        facts["repairs"] = (*noted.repairs, *mask.repairs, *mask_repairs)
+        facts["repairs"] = (*noted.repairs, *drawn.repairs)
         facts["warnings"] = noted.warnings
 
         d[self.image_key] = pictures[torch.from_numpy(np.searchsorted(used, selection.indices))]  # (S, P, P)
         d["slice_positions_mm"] = torch.from_numpy(selection.positions_mm - selection.centre_mm).float()
         d["slice_valid"] = torch.from_numpy(selection.is_valid)
         d["kidney_labels"] = _label_volume(kidneys, axes)
-        d["kidney_mask"] = sided_mask(
-            kidneys, made_by="supplied", algorithm_name=f"supplied mask, label set {label_set}"
-        )
+        d["kidney_mask"] = drawn.mask
         d["source_image"] = image.origin
-        d["kidney_is_cut_off"] = any(finding.code == "KIDNEY_CUT_OFF" for finding in field_findings)
+        d["kidney_is_cut_off"] = any(finding.code == "KIDNEY_CUT_OFF" for finding in findings)
         d["picture_slices"] = for_people
         d["slice_selection"] = {
             "indices": selection.indices.tolist(),
@@ -204,11 +213,46 @@ class LoadKidneySlicesd(Transform):
             "areas_mm2": selection.areas_mm2.tolist(),
             "num_kidney_slices": selection.num_kidney_slices,
             "findings": findings,
-            "label_set": label_set,
-            "mask_source": mask.source,
+            "mask": dict(drawn.facts),
             "image": facts,
         }
         return d
+
+    def _given(self, d: Mapping[Hashable, Any], image: ImageSource | None) -> _Drawn:
+        """Read the mask that came with the study, and bring it to the grid of the CT."""
+        mask = open_mask(d, self.mask_key, self.mask_reader)
+        label_set = choose_label_set(str(d.get("label_set", self.label_set)), mask)
+        kidneys = canonical_labels(
+            mask.labels,
+            mask.affine,
+            label_set=label_set,
+            segment_codes=mask.segment_codes,
+            segment_regions=mask.segment_regions,
+        )
+        mask = replace(mask, labels=None)  # large, and not needed any more
+        kidneys, repairs = match_mask_to_image(
+            kidneys,
+            image_shape=kidneys.grid_shape if image is None else image.shape,
+            image_affine=kidneys.grid_affine if image is None else image.affine,
+            tolerance_mm=self.tolerance_mm,
+            has_empty_slices_omitted=mask.has_empty_slices_omitted,
+        )
+        name = f"supplied mask, label set {label_set}"
+        return _Drawn(
+            kidneys,
+            sided_mask(kidneys, made_by="supplied", algorithm_name=name),
+            (*kidneys.findings, *field_of_view_findings(kidneys)),
+            (*mask.repairs, *repairs),
+            {"source": mask.source, "label_set": label_set},
+        )
+
+    def _drawn(self, image: ImageSource) -> _Drawn:
+        """Let the segmenter draw the mask."""
+        volume = torch.from_numpy(image.volume)[None]  # (1, I, J, K)
+        found = self.segmenter(MetaTensor(volume, affine=torch.from_numpy(image.affine)))
+        message = f"No mask was given; {found.mask.algorithm_name} {found.mask.algorithm_version} drew it."
+        drawn = Finding(code="MASK_DRAWN_AUTOMATICALLY", message=message)
+        return _Drawn(found.labels, found.mask, (drawn, *found.findings), (), found.facts)
 
 
 def _used_uids(image: ImageSource, selection: SliceSelection) -> list[str]:

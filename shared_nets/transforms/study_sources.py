@@ -9,7 +9,7 @@ Shape letters: I, J, K voxels of a volume.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,6 +78,13 @@ class ImageSource:
             stack = whole.take(indices, axis=axis)
         return stack, _noted(meta)
 
+    def loaded(self) -> ImageSource:
+        """Decode everything once; later slices come from memory."""
+        if self.series is None:
+            return self
+        volume, meta = self.reader.get_data(self.series)
+        return replace(self, volume=volume, series=None, reader=None, noted=_noted(meta))
+
 
 @dataclass(frozen=True, kw_only=True)
 class MaskSource:
@@ -119,7 +126,7 @@ def open_image(data: Mapping[Hashable, Any], key: str, reader: Any, *, is_needed
         InputRefused: ``INPUT_NOT_FOUND`` without a CT, and what the reader refuses.
     """
     image = data.get(key)
-    if _is_absent(image):
+    if is_absent(image):
         if is_needed:
             raise InputRefused(
                 "INPUT_NOT_FOUND", "No CT was given.", f'Give "{key}": the CT that the mask is of.'
@@ -172,7 +179,7 @@ def open_mask(data: Mapping[Hashable, Any], key: str, reader: Any) -> MaskSource
         InputRefused: ``MASK_MISSING``, and what the reader refuses.
     """
     mask = data.get(key)
-    if _is_absent(mask):
+    if is_absent(mask):
         raise InputRefused(
             "MASK_MISSING",
             "No kidney mask was given.",
@@ -221,7 +228,8 @@ def choose_label_set(asked: str, mask: MaskSource) -> str:
     return asked
 
 
-def _is_absent(value: Any) -> bool:
+def is_absent(value: Any) -> bool:
+    """Say whether a study lacks something: it is not there, or its path is empty."""
     return value is None or (isinstance(value, str) and not value)
 
 

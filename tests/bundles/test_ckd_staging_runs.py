@@ -19,6 +19,7 @@ from shared_nets.transforms.ckd_epi import STAGES, egfr_from_creatinine, stage_i
 from tools.check_bundle import REPOSITORY
 
 BUNDLE = REPOSITORY / "bundles" / "ckd_staging_classification"
+MOMENT = "2026-01-02T03:04:05+00:00"
 WOMAN = {"age": 65, "sex": "female", "bmi": 24.5}
 
 pytestmark = pytest.mark.xdist_group("ckd_bundle")
@@ -37,7 +38,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runtime():
-    return BundleRuntime(BUNDLE, device="$torch.device('cpu')")
+    return BundleRuntime(BUNDLE, device="$torch.device('cpu')", created=MOMENT)
 
 
 def study_of(inputs: Path, **changes) -> dict:
@@ -56,7 +57,8 @@ def command_line(output_dir: Path, *arguments: str, cwd: Path) -> subprocess.Com
         [
             *(sys.executable, "-m", "monai.bundle", "run"),
             *("--config_file", str(BUNDLE / "configs" / "inference.json")),
-            *("--bundle_root", str(BUNDLE), "--output_dir", str(output_dir), *arguments),
+            *("--bundle_root", str(BUNDLE), "--output_dir", str(output_dir)),
+            *("--created", MOMENT, *arguments),
         ],
         cwd=cwd,
         check=False,
@@ -133,7 +135,6 @@ def test_volumes_in_memory_give_the_same_numbers_as_paths(runtime, inputs):
         pytest.param({"clinical": {"age": 50}}, "CLINICAL_REQUIRED_MISSING", id="sex-unknown"),
         pytest.param({"clinical": WOMAN | {"egfr": 60}}, "CLINICAL_UNKNOWN_COLUMN", id="answer-given"),
         pytest.param({"clinical": WOMAN | {"bmi": 245}}, "CLINICAL_OUT_OF_RANGE", id="bmi-out-of-range"),
-        pytest.param({"mask": None}, "MASK_MISSING", id="no-mask"),
         pytest.param({"label_set": "right_left"}, "MASK_LABELS_UNKNOWN", id="other-label-set"),
         pytest.param({"image": "nowhere"}, "INPUT_NOT_FOUND", id="no-image"),
     ],
@@ -144,6 +145,13 @@ def test_bad_input_is_refused_by_code_and_leaves_no_result(runtime, inputs, tmp_
     assert outcome.refusal.code == code
     assert sorted(path.name for path in (tmp_path / "phantom").iterdir()) == ["refusal.json"]
     assert json.loads((tmp_path / "phantom" / "refusal.json").read_text(encoding="utf-8"))["code"] == code
+
+
+def test_without_mask_and_without_the_kidney_bundle_a_study_is_refused(inputs, tmp_path):
+    alone = BundleRuntime(BUNDLE, device="$torch.device('cpu')", kidney_bundle=str(tmp_path / "nothing"))
+    (outcome,) = alone.run([study_of(inputs, mask=None)])
+    assert outcome.refusal.code == "MASK_MISSING"
+    assert "nothing" in outcome.refusal.message
 
 
 def test_cut_off_lower_poles_are_reported(runtime, tmp_path):
@@ -206,7 +214,10 @@ def test_paths_on_the_command_line_make_one_study(inputs, tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert {path.name for path in (tmp_path / "out" / "ct").iterdir()} == {"result.json", "picture.png"}
+    assert {path.name for path in (tmp_path / "out" / "ct").iterdir()} == {
+        *("result.json", "picture.png", "page.html", "report.fhir.json"),
+        *("kidneys.seg.dcm", "report.sr.dcm", "picture.sc.dcm"),
+    }
 
 
 def test_damaged_weights_stop_the_run(tmp_path, inputs):

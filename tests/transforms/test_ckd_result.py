@@ -47,8 +47,7 @@ def make_study():
                 "areas_mm2": np.array([812.54, 99.96]),
                 "num_kidney_slices": torch.tensor(12),
                 "findings": [REPEATED],
-                "label_set": "kits",
-                "mask_source": "nifti",
+                "mask": {"source": "nifti", "label_set": "kits"},
                 "image": {
                     "kind": "dicom",
                     "sop_uids": ["1.2.3", "1.2.4"],

@@ -75,8 +75,8 @@ def test_a_sample_holds_what_the_network_and_the_result_need(in_memory):
     assert (positions.diff() > 0).all()
     assert positions[0] == pytest.approx(-positions[-1], abs=3.0)  # the phantom is nearly symmetric
     selection = out["slice_selection"]
-    assert selection["label_set"] == "totalsegmentator"
-    assert selection["mask_source"] == "memory"
+    assert selection["mask"]["label_set"] == "totalsegmentator"
+    assert selection["mask"]["source"] == "memory"
     assert len(selection["indices"]) == len(selection["areas_mm2"]) == len(selection["positions_mm"]) == 12
     assert selection["findings"] == []
     assert selection["image"]["spacing_mm"] == [3.0, 3.0, 3.0]
@@ -156,7 +156,7 @@ def test_dicom_and_nifti_and_memory_give_equal_bits(phantom, in_memory, tmp_path
         out = load({"image": tmp_path / name, "mask": tmp_path / "mask.nii.gz"})
         assert torch.equal(out["image"], expected)
         assert "MASK_REORIENTED" in [repair.code for repair in out["slice_selection"]["image"]["repairs"]]
-        assert out["slice_selection"]["mask_source"] == "nifti"
+        assert out["slice_selection"]["mask"]["source"] == "nifti"
 
 
 def _flip(axis, size):
@@ -214,14 +214,14 @@ def test_kidneys_that_leave_the_picture_are_reported(in_memory):
 
 def test_the_label_set_of_a_sample_goes_first(in_memory):
     found = loader(label_set="kits")({**in_memory, "label_set": "totalsegmentator"})
-    assert found["slice_selection"]["label_set"] == "totalsegmentator"
+    assert found["slice_selection"]["mask"]["label_set"] == "totalsegmentator"
     with pytest.raises(InputRefused, match="MASK_LABELS_UNKNOWN"):
         loader(label_set="kits")(in_memory)
 
 
 def test_codes_of_segments_go_before_numbers(in_memory):
     in_memory["mask"].meta["segment_labels"] = {2: "9846003", 3: "18639004", 5: "10200004"}
-    assert loader(label_set="kidney")(in_memory)["slice_selection"]["label_set"] == "dicom_seg"
+    assert loader(label_set="kidney")(in_memory)["slice_selection"]["mask"]["label_set"] == "dicom_seg"
     del in_memory["mask"].meta["segment_labels"]
     with pytest.raises(InputRefused, match="carries no segment codes"):
         loader(label_set="dicom_seg")(in_memory)
