@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -198,7 +199,8 @@ def _smooth_field(size: int, rng: np.random.Generator, *, cells: int) -> Tensor:
 
 
 def _dilated(mask: Tensor, voxels: int) -> Tensor:
-    return F.max_pool3d(mask.float()[None, None], 2 * voxels + 1, stride=1, padding=voxels)[0, 0] > 0
+    wider = ndimage.maximum_filter(mask.numpy().view(np.uint8), 2 * voxels + 1)
+    return torch.from_numpy(wider.view(bool))
 
 
 def _is_hard(labels: Tensor) -> Tensor:
@@ -257,13 +259,13 @@ def _with_densities(
             target = level + float(rng.uniform(0.6, 1.2)) * texture
             hu = torch.where(real, target, hu)
         real_rim = real & ~_eroded(real, 2)
-        hu = torch.where(real_rim, hu + float(rng.uniform(-20, 90)) * (0.2 if phase < 0.3 else 0.6), hu)
+        hu = torch.where(real_rim, hu + float(rng.uniform(-20, 90)) * (0.2 if phase < 0.4 else 0.6), hu)
     kidney = real
     if (new > 0).any():
         level = _kidney_level(phase, rng)
         inside = new == KIDNEY
         deep = _eroded(inside, 3)
-        rim = float(rng.uniform(-10, 90)) * (0.1 if phase < 0.3 else 1.0)
+        rim = float(rng.uniform(-10, 90)) * (0.1 if phase < 0.4 else 1.0)
         drawn = torch.full_like(hu, level) + torch.where(deep, 0.0, rim) + float(rng.uniform(4, 18)) * soft
         hu = torch.where(inside, drawn, hu)
         hu = torch.where(new == TUMOUR, float(rng.uniform(20, 160)) + float(rng.uniform(5, 35)) * soft, hu)
@@ -273,8 +275,8 @@ def _with_densities(
 
 
 def _kidney_level(phase: float, rng: np.random.Generator) -> float:
-    """Density of kidney from plain (about 30 HU) to nephrographic (about 200 HU)."""
-    return float(rng.uniform(22, 45) if phase < 0.3 else rng.uniform(70, 240))
+    """Density of kidney from plain (about 10 to 45 HU) to nephrographic (about 200 HU)."""
+    return float(rng.uniform(8, 45) if phase < 0.4 else rng.uniform(70, 240))
 
 
 def _eroded(mask: Tensor, voxels: int) -> Tensor:

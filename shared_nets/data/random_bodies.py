@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shared_nets.data.body_changes import Body, BodyChanges, KidneyPair, random_body
+from shared_nets.data.drawn_bodies import draw_body
 from shared_nets.refusals import InputRefused
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ class RandomBodies(Dataset):
     Args:
         dataset_dir: folder that ``tools.build_kidney_bodies`` wrote.
         leave_out: names of scans that must not take part.
+        drawn_share: share of samples that show a synthetic abdomen
+            (:func:`shared_nets.data.drawn_bodies.draw_body`) instead of a real one.
         length: samples an epoch.
         size: voxels of a sample along each axis.
         window_hu: values are scaled from this window to 0 … 1.
@@ -42,6 +45,7 @@ class RandomBodies(Dataset):
         dataset_dir: str | Path,
         *,
         leave_out: Sequence[str] = (),
+        drawn_share: float = 0.35,
         length: int = 100,
         size: int = 96,
         window_hu: tuple[float, float] = (-200.0, 400.0),
@@ -49,6 +53,7 @@ class RandomBodies(Dataset):
         seed: int = 0,
     ) -> None:
         self.bodies, self.kidneys = read_bodies(dataset_dir, leave_out=leave_out)
+        self.drawn_share = drawn_share
         self.length, self.size, self.window_hu = length, size, window_hu
         self.changes = changes or BodyChanges()
         self.seed = seed
@@ -65,7 +70,8 @@ class RandomBodies(Dataset):
         if not 0 <= index < self.length:
             raise IndexError(f"index must lie in 0 … {self.length - 1}, got {index}.")
         rng = np.random.default_rng([self.seed, self.epoch, index])
-        body = self.bodies[int(rng.integers(len(self.bodies)))]
+        is_drawn = rng.random() < self.drawn_share
+        body = draw_body(rng) if is_drawn else self.bodies[int(rng.integers(len(self.bodies)))]
         pair = self.kidneys[int(rng.integers(len(self.kidneys)))] if self.kidneys else None
         hu, kidney = random_body(body, pair, size=self.size, changes=self.changes, rng=rng)
         low, high = self.window_hu

@@ -1,6 +1,6 @@
 """The published size on a synthetic study: ViT-B/16, 32 CT slices of 224 × 224, 23 features, wide TabPFN.
 
-All weights are random, so the numbers mean nothing; what is tested is that the configuration runs, end to end.
+All weights are random, so the numbers mean nothing; what is tested is that the configuration runs to its end.
 """
 
 from __future__ import annotations
