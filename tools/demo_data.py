@@ -138,7 +138,7 @@ SCANS: dict[str, Scan] = {
     "totalsegmentator_dicom": Scan(
         archive=_TOTALSEGMENTATOR,
         member=f"{_REFERENCE}example_ct_dicom/",
-        about="20 slices of a chest CT, JPEG 2000 lossless DICOM; Apache-2.0",
+        about="20 slices of an upper abdomen, JPEG 2000 lossless DICOM; Apache-2.0",
     ),
 }
 

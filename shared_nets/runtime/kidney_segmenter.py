@@ -25,11 +25,13 @@ class KidneySegmenter:
     Args:
         bundle_root: folder of that bundle.
         device: where its network runs.
+        overrides: values that replace top-level entries of its configuration.
     """
 
-    def __init__(self, bundle_root: str | Path, device: torch.device | str = "cpu") -> None:
+    def __init__(self, bundle_root: str | Path, device: torch.device | str = "cpu", **overrides: Any) -> None:
         self.bundle_root = Path(bundle_root)
         self.device = torch.device(device)
+        self.overrides = overrides
         self._runtime: BundleRuntime | None = None
 
     def __call__(self, ct: MetaTensor) -> FoundKidneys:
@@ -70,5 +72,5 @@ class KidneySegmenter:
                     "Give a mask of the kidneys, or the folder of the kidney segmentation bundle.",
                 )
             logger.info("loading %s to draw kidney masks", self.bundle_root.name)
-            self._runtime = BundleRuntime(self.bundle_root, device=self.device)
+            self._runtime = BundleRuntime(self.bundle_root, device=self.device, **self.overrides)
         return self._runtime
