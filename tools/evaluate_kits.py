@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
         "people_under_18": int((cohort.age_years < 18).sum()),
         "folds": f"{options.repeats} × {NUM_FOLDS}, KFold(shuffle=True, random_state=repeat)",
         "unit": "eGFR, mL/min/1.73 m²",
-        "image_branch_of_sha256": hashlib.sha256(options.weights.read_bytes()).hexdigest(),
+        "trunk_sha256": trunk_sha256(image_branch),
         "tabpfn_sha256": hashlib.sha256(options.tabpfn.read_bytes()).hexdigest(),
         "chosen_in_how_many_folds": chosen,
         "everyone": figures(cohort, models, options.draws),
@@ -135,6 +135,15 @@ def image_branch_of(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
     """Keep the part of released weights that has learned from nobody with an eGFR."""
     parts = ("backbone.", "slice_projection.", "position_projection.", "pool.", "image_adapter.", "geometry.")
     return {name: value for name, value in weights.items() if name.startswith(parts)}
+
+
+def trunk_sha256(image_branch: dict[str, torch.Tensor]) -> str:
+    """Hash the tensors of the image branch but the scale of its measures, which every fold makes anew."""
+    digest = hashlib.sha256()
+    for name, value in sorted(image_branch.items()):
+        if name != "geometry.knots":
+            digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def cross_validated(
