@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
-from monai.metrics import DiceHelper
+from monai.metrics import compute_dice
 
 from shared_nets.data.ct_reader import CTReader
 from shared_nets.data.mask_reader import MaskReader
@@ -106,9 +106,7 @@ def compare(mask: KidneyMask, reference: npt.NDArray[Any]) -> dict[str, Any]:
     for side, (ours, theirs) in SIDES.items():
         a, b = whole == ours, reference == theirs
         labels = torch.from_numpy(np.stack([a, b]))[:, None, None]  # (2, 1, 1, I, J, K)
-        dice, _ = DiceHelper(include_background=True, softmax=False, sigmoid=False)(
-            labels[0].float(), labels[1].float()
-        )
+        dice = compute_dice(labels[0].float(), labels[1].float(), ignore_empty=False)
         out[side] = {
             "dice": round(float(dice), 4),
             "volume_ml": round(a.sum() * voxel_ml, 1),

@@ -250,7 +250,8 @@ class LoadKidneySlicesd(Transform):
         """Let the segmenter draw the mask."""
         volume = torch.from_numpy(image.volume)[None]  # (1, I, J, K)
         found = self.segmenter(MetaTensor(volume, affine=torch.from_numpy(image.affine)))
-        message = f"No mask was given; {found.mask.algorithm_name} {found.mask.algorithm_version} drew it."
+        who = f"{found.mask.algorithm_name} {found.mask.algorithm_version}".strip()
+        message = f"No mask was given; {who} drew it. Look at the outlines before you use the numbers."
         drawn = Finding(code="MASK_DRAWN_AUTOMATICALLY", message=message)
         return _Drawn(found.labels, found.mask, (drawn, *found.findings), (), found.facts)
 

@@ -136,13 +136,13 @@ def test_a_folder_without_studies_ends_in_status_2(tmp_path, loaded, capsys):
 
 @pytest.mark.xdist_group("ckd_bundle")
 def test_the_real_bundle_leaves_its_own_bytes_in_two_shards(tmp_path):
-    for name, volume_ml in (("big", 150.0), ("no-mask", 150.0), ("small", 90.0)):
+    for name, volume_ml in (("big", 150.0), ("child", 150.0), ("small", 90.0)):
         phantom = make_phantom(right_ml=volume_ml, left_ml=volume_ml)
         folder = tmp_path / "studies" / name
         write_dicom_series(phantom.hu, phantom.affine, folder / "ct")
-        if name != "no-mask":
-            write_nifti(phantom.labels, phantom.affine, folder / "mask.nii.gz")
-        (folder / "clinical.json").write_text(json.dumps(WOMAN))
+        write_nifti(phantom.labels, phantom.affine, folder / "mask.nii.gz")
+        clinical = {**WOMAN, "age": 9} if name == "child" else WOMAN
+        (folder / "clinical.json").write_text(json.dumps(clinical))
     given = ["--bundle_root", str(BUNDLE), "--dataset_dir", str(tmp_path / "studies"), "--created", CREATED]
     given += ["--output_dir", str(tmp_path / "out"), "--set", "device=$torch.device('cpu')"]
     given += ["--set", "label_set=totalsegmentator"]
@@ -158,4 +158,4 @@ def test_the_real_bundle_leaves_its_own_bytes_in_two_shards(tmp_path):
     assert len(files) >= 5  # two results with a picture each, and a refusal
     for path in files:
         assert (tmp_path / "out" / path.relative_to(tmp_path / "direct")).read_bytes() == path.read_bytes()
-    assert (tmp_path / "out" / "_worklist" / "quarantine.csv").read_text().count("MASK_MISSING") == 1
+    assert (tmp_path / "out" / "_worklist" / "quarantine.csv").read_text().count("AGE_UNDER_18") == 1

@@ -169,7 +169,7 @@ def errors_of(path: Path) -> list[str]:
     """Ask dicom3tools what is wrong with a file."""
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy is not installed: apt-get install dicom3tools")
-    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, encoding="utf-8", check=False)
     said = f"{done.stdout}\n{done.stderr}".splitlines()
     assert any("Segmentation" in line or "SR" in line or "SCImage" in line for line in said), said
     return [line for line in said if "Error" in line]
@@ -179,5 +179,5 @@ def text_of(path: Path) -> str:
     """Let dcmtk read a structured report aloud."""
     if shutil.which("dsrdump") is None:
         pytest.skip("dsrdump is not installed: apt-get install dcmtk")
-    done = subprocess.run(["dsrdump", "+Pl", str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(["dsrdump", "+Pl", str(path)], capture_output=True, encoding="utf-8", check=True)
     return done.stdout

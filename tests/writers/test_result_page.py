@@ -94,7 +94,7 @@ def browser(tmp_path):
 
     def run(address: str, *flags: str) -> str:
         command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *flags, address]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=True)
         return done.stdout
 
     return run
