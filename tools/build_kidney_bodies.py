@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -69,8 +70,8 @@ def write_kidneys(folder: Path, kits: Path) -> int:
     """Write both kidneys of every person of KiTS23, cut out at the resolution of the masks; how many."""
     cases = read_kits(kits)
     for case in cases:
-        image = nib.load(case.mask)
-        kidneys = canonical_labels(np.asarray(image.dataobj), image.affine, label_set="kits")  # type: ignore[attr-defined]
+        image: Any = nib.load(case.mask)
+        kidneys = canonical_labels(np.asarray(image.dataobj), image.affine, label_set="kits")
         orientation = nib.orientations.io_orientation(kidneys.affine)
         middle = float(kidneys.grid_affine[0] @ [*((np.array(kidneys.grid_shape) - 1) / 2.0), 1.0])
         sides = kidney_sides(kidneys.labels, kidneys.affine, midline_x_mm=middle).masks

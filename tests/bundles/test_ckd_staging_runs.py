@@ -182,6 +182,22 @@ def test_shrunken_kidneys_mean_a_lower_estimate(runtime, tmp_path):
     assert estimates[0] < estimates[1]
 
 
+def test_a_thinner_mask_lowers_the_estimate_by_as_much_as_the_card_says(runtime):
+    phantom = make_phantom(right_ml=150.0, left_ml=130.0)
+    kidney = np.isin(phantom.labels, (2, 3))
+    thinner = np.where(kidney & (phantom.hu > 135), phantom.labels, 0)  # the rim is darker
+    assert np.count_nonzero(thinner) / np.count_nonzero(kidney) == pytest.approx(0.84, abs=0.005)
+    studies = [
+        {
+            **{"study_id": name, "label_set": "totalsegmentator", "clinical": {"age": 65, "sex": "female"}},
+            "image": MetaTensor(phantom.hu[None], affine=phantom.affine),
+            "mask": MetaTensor(labels[None], affine=phantom.affine),
+        }
+        for name, labels in (("whole", phantom.labels), ("thinner", thinner))
+    ]
+    assert [round(outcome.result.egfr.value) for outcome in runtime.run(studies)] == [68, 52]
+
+
 @pytest.mark.slow
 def test_command_line_and_runtime_write_the_same_bytes_and_one_bad_study_stops_nobody(
     runtime, inputs, tmp_path

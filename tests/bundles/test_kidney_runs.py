@@ -107,7 +107,7 @@ def test_the_segmentation_lies_over_the_phantom_and_says_who_drew_it(perfect, in
     assert header.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
 
 
-def test_equal_input_gives_equal_bytes(runtime, perfect, inputs, tmp_path):
+def test_equal_input_gives_equal_bytes(perfect, inputs, tmp_path):
     contents = []
     for name in ("first", "second"):
         outcome = run_on(perfect, inputs / "ct", tmp_path / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -112,6 +113,6 @@ def test_files_without_preamble_are_read(changed):
     for file in source.files:
         dataset = pydicom.dcmread(file)
         del dataset.file_meta, dataset.preamble
-        with open(file, "wb") as out:  # noqa: PTH123
+        with Path(file).open("wb") as out:
             pydicom.dcmwrite(out, dataset, implicit_vr=True, little_endian=True, enforce_file_format=False)
     assert len(read_dicom_source(source).images) == 12
