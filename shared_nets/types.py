@@ -196,6 +196,35 @@ class KidneyResult:
 StudyResult = CKDResult | KidneyResult
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LesionCalibration:
+    """What was fitted on validation images so that a lesion classifier says how sure it is.
+
+    Shape letters: K classes, E embedding.
+
+    Args:
+        temperature: logits are divided by it before the softmax.
+        conformal_quantile: classes whose conformal score is at most this belong to the prediction set.
+        coverage: share of images whose true class the set should hold, 0 to 1.
+        num_calibration: validation images that all of this was fitted on.
+        ood_means: mean embedding of each class over the training images, ``(K, E)`` float32.
+        ood_precision: inverse of the covariance that the classes share, ``(E, E)`` float32, symmetric.
+        ood_limit: distance beyond which an image is unlike the training images.
+        min_confidence: calibrated probability of the most probable class below which the model abstains.
+        class_names: in the order of the logits, K of them.
+    """
+
+    temperature: float
+    conformal_quantile: float
+    coverage: float
+    num_calibration: int
+    ood_means: npt.NDArray[np.float32]
+    ood_precision: npt.NDArray[np.float32]
+    ood_limit: float
+    min_confidence: float
+    class_names: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceImage:
     """The image that a result was computed from, as far as files written beside the result must know it.
