@@ -192,8 +192,49 @@ class KidneyResult:
     notice: str = RESEARCH_USE_ONLY
 
 
+@dataclass(frozen=True, kw_only=True)
+class LesionResult:
+    """What the skin lesion bundle says of one photograph.
+
+    Args:
+        study_id: name of the study.
+        label: the most probable class; ``None`` where the model abstains.
+        class_probabilities: probability of each class, in the order of the network; they add up to 1.
+        malignancy: probability of all malignant classes together.
+        malignant_classes: which classes those are.
+        prediction_set: conformal set of classes, falling in probability, never empty.
+        coverage: share of lesions like those of the calibration whose true class such a set holds; ``None``
+            without a calibration.
+        ood_score: squared distance of the embedding from the nearest class; ``None`` where it is not known.
+        ood_limit: score above which an image counts as unlike the training images; ``None`` likewise.
+        abstentions: why no label is given; empty where there is one.
+        metadata_used: metadata by name, each ``{"value", "unit", "source"}``.
+        metadata_missing: names of the schema that nobody supplied.
+        warnings: what a reader of the result must know.
+        statements: what no result of this kind can show.
+        provenance: where it comes from.
+    """
+
+    study_id: str
+    label: str | None
+    class_probabilities: dict[str, float]
+    malignancy: float
+    malignant_classes: tuple[str, ...]
+    prediction_set: tuple[str, ...]
+    coverage: float | None
+    ood_score: float | None
+    ood_limit: float | None
+    abstentions: tuple[Finding, ...]
+    metadata_used: dict[str, dict[str, Any]]
+    metadata_missing: tuple[str, ...]
+    warnings: tuple[Finding, ...]
+    statements: tuple[str, ...]
+    provenance: Provenance
+    notice: str = RESEARCH_USE_ONLY
+
+
 #: What a run can end in. All have ``study_id, warnings, statements, provenance, notice``.
-StudyResult = CKDResult | KidneyResult
+StudyResult = CKDResult | KidneyResult | LesionResult
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
