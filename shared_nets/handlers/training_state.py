@@ -25,12 +25,22 @@ class TrainingState:
     Args:
         output_dir: folder of both files.
         network: the network.
-        parts: what else has a state (optimizer, schedule), by name.
+        parts: what else has a state (optimizer, schedule, averaged weights), by name. The state of torch's
+            own random numbers is kept as well.
+        released: the network whose weights become ``model.pt``, where it is another one: the average.
     """
 
-    def __init__(self, *, output_dir: str | Path, network: torch.nn.Module, parts: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        *,
+        output_dir: str | Path,
+        network: torch.nn.Module,
+        parts: Mapping[str, Any],
+        released: torch.nn.Module | None = None,
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.parts = {"network": network, **parts}
+        self.released = network if released is None else released
 
     @property
     def path(self) -> Path:
@@ -49,15 +59,17 @@ class TrainingState:
         saved = torch.load(self.path, map_location="cpu", weights_only=True)
         for name, part in self.parts.items():
             part.load_state_dict(saved[name])
+        torch.set_rng_state(saved["random_numbers"])
         engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
         logger.info("training goes on after epoch %d", saved["epoch"])
 
     def _save(self, engine: Engine) -> None:
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        self._write(self.path, state | {"epoch": engine.state.epoch, "iteration": engine.state.iteration})
+        state |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        self._write(self.path, state | {"random_numbers": torch.get_rng_state()})
 
     def _finish(self, engine: Engine) -> None:
-        self._write(self.output_dir / "model.pt", self.parts["network"].state_dict())
+        self._write(self.output_dir / "model.pt", self.released.state_dict())
 
     def _write(self, path: Path, content: Mapping[str, Any]) -> None:
         buffer = io.BytesIO()

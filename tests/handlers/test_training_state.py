@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 from torch.utils.data import DataLoader, Dataset
@@ -36,21 +37,23 @@ class Numbers(Dataset):
 def train(tmp_path):
     """Give ``train(folder, epochs, stop_after=None) -> (weights, epochs drawn)``."""
 
-    def run(folder: str, epochs: int, stop_after: int | None = None):
+    def run(folder: str, epochs: int, stop_after: int | None = None, releases_average: bool = False):
         torch.manual_seed(0)
-        network = torch.nn.Linear(3, 1)
+        network = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(3, 1))
+        average = torch.optim.swa_utils.AveragedModel(network)
         optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=4 * epochs)
         data = Numbers()
         state = TrainingState(
             output_dir=tmp_path / folder,
             network=network,
-            parts={"optimizer": optimizer, "schedule": schedule},
+            parts={"optimizer": optimizer, "schedule": schedule, "average": average},
+            released=average.module if releases_average else None,
         )
         trainer = SupervisedTrainer(
             device=torch.device("cpu"),
             max_epochs=stop_after or epochs,
-            train_data_loader=DataLoader(data, batch_size=1),
+            train_data_loader=DataLoader(data, batch_size=1, shuffle=True),
             network=network,
             optimizer=optimizer,
             loss_function=torch.nn.MSELoss(),
@@ -60,8 +63,9 @@ def train(tmp_path):
                 state,
             ],
         )
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: average.update_parameters(network))
         trainer.run()
-        return network.weight.detach().clone(), data.epochs
+        return network[1].weight.detach().clone(), data.epochs
 
     return run
 
@@ -73,7 +77,18 @@ def test_a_resumed_training_ends_with_the_same_weights(train, tmp_path):
     assert epochs == [3, 4, 5, 6]
     assert torch.equal(whole, resumed)
     written = torch.load(tmp_path / "parts" / "model.pt", weights_only=True)
-    assert torch.equal(written["weight"], whole)
+    assert torch.equal(written["1.weight"], whole)
+
+
+def test_averaged_weights_are_what_is_released(train, tmp_path):
+    last, _ = train("average", 3, releases_average=True)
+    train("average_parts", 3, stop_after=1, releases_average=True)
+    train("average_parts", 3, releases_average=True)
+    whole, resumed = (
+        torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("average", "average_parts")
+    )
+    assert torch.equal(whole["1.weight"], resumed["1.weight"])
+    assert not torch.equal(whole["1.weight"], last)
 
 
 def test_a_complete_training_is_not_repeated(train):
