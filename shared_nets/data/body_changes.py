@@ -29,6 +29,7 @@ _PARENCHYMAL = (1, 4, 5, 6, 7, 8, 9)
 _LUNGS = (10, 11, 12, 13, 14)
 _BOWEL = (15, 18, 19, 20, 21)
 _FAT_HU = -100.0
+_PLAIN = 0.4  # share of bodies without contrast medium
 KIDNEY, TUMOUR, CYST = 1, 2, 3
 
 
@@ -246,6 +247,11 @@ def _with_densities(
             shift[list(numbers)] = torch.from_numpy(
                 rng.uniform(-60.0, reach, len(numbers)).astype(np.float32)
             )
+        if phase < _PLAIN:  # without contrast all organs are about as dense as kidney
+            for number in _PARENCHYMAL:
+                organ = hu[(labels == number) & (hu > -30)]
+                if organ.numel():
+                    shift[number] = float(rng.uniform(15, 70)) - organ.mean()
         shift[0] = 0.0
         shift[[RIGHT_KIDNEY, LEFT_KIDNEY]] = 0.0
         moved = hu + shift[labels]
@@ -259,13 +265,13 @@ def _with_densities(
             target = level + float(rng.uniform(0.6, 1.2)) * texture
             hu = torch.where(real, target, hu)
         real_rim = real & ~_eroded(real, 2)
-        hu = torch.where(real_rim, hu + float(rng.uniform(-20, 90)) * (0.2 if phase < 0.4 else 0.6), hu)
+        hu = torch.where(real_rim, hu + float(rng.uniform(-20, 90)) * (0.2 if phase < _PLAIN else 0.6), hu)
     kidney = real
     if (new > 0).any():
         level = _kidney_level(phase, rng)
         inside = new == KIDNEY
         deep = _eroded(inside, 3)
-        rim = float(rng.uniform(-10, 90)) * (0.1 if phase < 0.4 else 1.0)
+        rim = float(rng.uniform(-10, 90)) * (0.1 if phase < _PLAIN else 1.0)
         drawn = torch.full_like(hu, level) + torch.where(deep, 0.0, rim) + float(rng.uniform(4, 18)) * soft
         hu = torch.where(inside, drawn, hu)
         hu = torch.where(new == TUMOUR, float(rng.uniform(20, 160)) + float(rng.uniform(5, 35)) * soft, hu)
@@ -276,7 +282,7 @@ def _with_densities(
 
 def _kidney_level(phase: float, rng: np.random.Generator) -> float:
     """Density of kidney from plain (about 10 to 45 HU) to nephrographic (about 200 HU)."""
-    return float(rng.uniform(8, 45) if phase < 0.4 else rng.uniform(70, 240))
+    return float(rng.uniform(8, 45) if phase < _PLAIN else rng.uniform(70, 240))
 
 
 def _eroded(mask: Tensor, voxels: int) -> Tensor:
