@@ -89,7 +89,8 @@ class AugmentedBatch(PrepareBatch):
         if self.mixup_alpha > 0:
             mix = MixUp(batch_size=len(images), alpha=self.mixup_alpha)
             mix.set_random_state(seed=(self.seed * 1_000_003 + self.step) % 2**32)
-            images, targets = mix(images, targets)
+            images, mixed = mix(images, targets[:, :, None, None])  # (B, K, 1, 1): MONAI mixes images only
+            targets = mixed[:, :, 0, 0]  # (B, K)
         self.step += 1
         extra = {
             name: torch.as_tensor(batchdata[key]).to(device, non_blocking=non_blocking)

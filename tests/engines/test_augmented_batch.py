@@ -67,7 +67,7 @@ def test_extra_inputs_travel_by_keyword_and_are_never_mixed(batch):
         augmentation=Nothing(), mean=[0.0], std=[1.0], num_classes=3, extra_keys={"metadata": "metadata"}
     )
     assert prepare(batch, "cpu")[3]["metadata"].tolist() == [[1.0], [2.0]]
-    with pytest.raises(ValueError, match="mixup_alpha must be 0 with extra_keys, got 0.2"):
+    with pytest.raises(ValueError, match="mixup_alpha must be 0 with extra_keys"):
         AugmentedBatch(
             augmentation=Nothing(),
             mean=[0.0],
