@@ -1,4 +1,4 @@
-"""Fetch real scans out of registry packages, for the demo and for tests; this tool uses the network.
+"""Fetch real scans and photographs out of registry packages, for demo and tests; it uses the network.
 
     python -m tools.demo_data [NAME …]
 
@@ -105,6 +105,13 @@ _TOTALSEGMENTATOR = Archive(
     is_wheel=False,
     size_mb=38,
 )
+_DERMAPRED = Archive(
+    package="dermapred",
+    version="0.0.3",
+    sha256="104a7f2d8c3f4936ad924ce5b3b9550e08501d0c8c38767100a155f0c233cd87",
+    is_wheel=True,
+    size_mb=1,
+)
 _REFERENCE = "tests/reference_files/"
 
 #: Every scan, by the name that :func:`fetch` takes.
@@ -139,6 +146,11 @@ SCANS: dict[str, Scan] = {
         archive=_TOTALSEGMENTATOR,
         member=f"{_REFERENCE}example_ct_dicom/",
         about="20 slices of an upper abdomen, JPEG 2000 lossless DICOM; Apache-2.0",
+    ),
+    "naevus_photo": Scan(
+        archive=_DERMAPRED,
+        member="dermapred/examples/example_image.jpg",
+        about="photograph of a naevus on hairy skin, taken with a telephone, not a dermatoscope; Apache-2.0",
     ),
 }
 

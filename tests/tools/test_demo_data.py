@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image, ImageCms
 
 from tools import demo_data
 from tools.demo_data import Archive, DemoDataChanged, DemoDataUnavailable, Scan, fetch
@@ -201,3 +202,12 @@ def test_totalsegmentator_series_is_compressed_losslessly(totalsegmentator_dicom
     assert {header.file_meta.TransferSyntaxUID.name for header in headers} == {
         "JPEG 2000 Image Compression (Lossless Only)"
     }
+
+
+@pytest.mark.registry
+def test_naevus_is_one_photograph_in_the_colours_of_a_telephone(naevus_photo):
+    with Image.open(naevus_photo) as photo:
+        profile = ImageCms.getProfileDescription(
+            ImageCms.ImageCmsProfile(io.BytesIO(photo.info["icc_profile"]))
+        )
+        assert (photo.size, photo.mode, profile.strip()) == ((1528, 1360), "RGB", "Display P3")
