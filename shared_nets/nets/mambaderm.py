@@ -1,0 +1,368 @@
+"""MambaDerm: a photograph of a skin lesion, with or without metadata, to class logits; and its sizes.
+
+Shape letters: B batch, C channels, H height, W width, L image tokens, T table tokens, F values of the
+metadata, E width of a token, D width of the embedding, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from monai.networks.layers import DropPath
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from shared_nets.blocks.convnext import ConvNeXtStem
+from shared_nets.blocks.cross_modal_attention import CrossModalAttention
+from shared_nets.blocks.local_global_gate import LocalGlobalGate
+from shared_nets.blocks.mamba import Mamba
+from shared_nets.blocks.position_embedding import resize_position_embedding
+from shared_nets.blocks.tabular_tokens import TableSchema, TabularTokens
+from shared_nets.blocks.vision_mamba import VisionMambaLayer
+
+
+class ImageTokens(NamedTuple):
+    """What the trunk says of each place, row by row, ``(B, L, E)``: before and after places were mixed."""
+
+    local: Tensor
+    global_: Tensor
+
+
+class LesionFusion(nn.Module):
+    """Join local tokens, global tokens and, where there is a table, its tokens.
+
+    Args:
+        embed_dim: width of a token.
+        num_heads: heads of the attention from image to table; ``None`` leaves it out.
+    """
+
+    def __init__(self, *, embed_dim: int, num_heads: int | None) -> None:
+        super().__init__()
+        self.local_global_gate = LocalGlobalGate(embed_dim=embed_dim)
+        self.cross_attn = (
+            CrossModalAttention(embed_dim=embed_dim, num_heads=num_heads) if num_heads is not None else None
+        )
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, image: ImageTokens, table: Tensor | None) -> Tensor:
+        """Join the tokens of an image, and of a table ``(B, T, E)``, to image tokens ``(B, L, E)``."""
+        x = self.local_global_gate(image.local, image.global_)  # (B, L, E)
+        if self.cross_attn is not None and table is not None:
+            x = self.cross_attn(x, table)
+        return self.norm(x)
+
+
+class LesionNetwork(nn.Module):
+    """The part that every size shares: image tokens and metadata to an embedding, and that to logits.
+
+    A subclass says how an image becomes tokens, in :meth:`image_tokens`. Without a schema there is no tabular
+    part at all; with one, ``metadata=None`` and a row in which nothing is known give the same output.
+
+    Args:
+        num_classes: K.
+        embed_dim: E.
+        metadata_schema: what a row of metadata holds; ``None`` for images alone.
+        num_heads: heads of the attention from image to metadata; ``None`` joins them only before the head.
+        tabular_depth: transformer blocks among the values of a row.
+        modality_dropout_rate: probability that a row is dropped in training.
+        dropout_rate: dropout in the head.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        embed_dim: int,
+        metadata_schema: TableSchema | None,
+        num_heads: int | None,
+        tabular_depth: int,
+        modality_dropout_rate: float,
+        dropout_rate: float,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be 1 or more, got {num_classes}.")
+        has_metadata = metadata_schema is not None
+        self.num_features = embed_dim * (2 if has_metadata else 1)
+        #: Whether parts of the trunk are computed again in the backward pass rather than kept.
+        self.use_checkpoint = False
+        self.tabular_encoder = (
+            TabularTokens(
+                schema=metadata_schema,
+                embed_dim=embed_dim,
+                depth=tabular_depth,
+                modality_dropout_rate=modality_dropout_rate,
+            )
+            if metadata_schema is not None
+            else None
+        )
+        self.fusion = LesionFusion(embed_dim=embed_dim, num_heads=num_heads if has_metadata else None)
+        self.classifier = nn.Sequential(
+            nn.Linear(self.num_features, embed_dim),
+            nn.LayerNorm(embed_dim),
+            nn.GELU(),
+            nn.Dropout(dropout_rate),
+            nn.Linear(embed_dim, embed_dim // 2),
+            nn.LayerNorm(embed_dim // 2),
+            nn.GELU(),
+            nn.Dropout(dropout_rate),
+            nn.Linear(embed_dim // 2, num_classes),
+        )
+
+    def image_tokens(self, image: Tensor) -> ImageTokens:
+        """Turn images ``(B, C, H, W)`` into tokens."""
+        raise NotImplementedError
+
+    def forward_features(self, image: Tensor, metadata: Tensor | None = None) -> Tensor:
+        """Describe each lesion by one vector, from which the classifier starts.
+
+        Args:
+            image: photographs, scaled and normalised, ``(B, C, H, W)``.
+            metadata: rows as the schema orders them, NaN or 0 where a value is missing, ``(B, F)``; ``None``
+                where nothing is known.
+
+        Returns:
+            The embedding, ``(B, D)``: the mean of the image tokens, and with a schema the class token of the
+            metadata behind it. D is ``num_features``.
+
+        Raises:
+            ValueError: a shape is wrong, or there are metadata for a network without a schema.
+        """
+        table = self._table(metadata, len(image))
+        x = self.fusion(self.image_tokens(image), table).mean(dim=1)  # (B, E)
+        return x if table is None else torch.cat([x, table[:, 0]], dim=1)  # (B, D)
+
+    def forward(self, image: Tensor, metadata: Tensor | None = None) -> Tensor:
+        """Classify.
+
+        Args:
+            image: see :meth:`forward_features`.
+            metadata: see there.
+
+        Returns:
+            Logits, ``(B, K)``.
+        """
+        return self.classifier(self.forward_features(image, metadata))
+
+    def _table(self, metadata: Tensor | None, batch_size: int) -> Tensor | None:
+        if self.tabular_encoder is None:
+            if metadata is not None:
+                raise ValueError("metadata must be None for a network without metadata_schema.")
+            return None
+        if metadata is None:
+            metadata = self.tabular_encoder.nothing_known(batch_size)
+        if len(metadata) != batch_size:
+            raise ValueError(f"metadata must have one row an image, got {len(metadata)} for {batch_size}.")
+        return self.tabular_encoder(metadata)
+
+    def _run(self, part: nn.Module, *inputs: Any) -> Tensor:
+        if self.use_checkpoint and torch.is_grad_enabled():
+            return checkpoint(part, *inputs, use_reentrant=False)
+        return part(*inputs)
+
+
+class MambaDerm(LesionNetwork):
+    """Classify skin lesions by a ConvNeXt stem, Vision Mamba layers, and attention to metadata.
+
+    The stem gives local tokens; Mamba layers, which read them forwards and backwards, make global ones; a
+    gate mixes both; every image token then reads the metadata, one token a value. Names are those of the
+    published v1 where the part is the same. Other than there, each metadata value has a token of its own, so
+    that the attention has something to choose from; ``dt_rank`` is ``⌈E / 16⌉``; and missing values are
+    learned rather than imputed.
+
+    Args:
+        num_classes: K.
+        in_channels: C.
+        img_size: side, or height and width, in pixels, that the position embedding is made for; it is
+            resampled for other sizes.
+        stem_dims: channels of each stage of the stem.
+        stem_depths: ConvNeXt blocks of each stage.
+        stem_strides: by which each stage shrinks the image.
+        stem_kernel_size: side of the depthwise kernels.
+        layer_scale_init: start of the ConvNeXt blocks' branch weights.
+        embed_dim: E, ``d_model`` of the Mamba layers.
+        depth: number of Mamba layers.
+        d_state: states of each channel.
+        d_conv: length of the causal convolution.
+        expand: width inside a Mamba block as a multiple of ``embed_dim``.
+        mlp_ratio: width inside the MLP of a layer as a multiple of ``embed_dim``.
+        num_heads: heads of the attention from image to metadata; ``None`` joins them only before the head.
+        metadata_schema: what a row of metadata holds; ``None`` for images alone.
+        tabular_depth: transformer blocks among the values of a row.
+        modality_dropout_rate: probability that a row of metadata is dropped in training.
+        drop_path_rate: probability that a sample skips a ConvNeXt branch or a Mamba layer in training; rises
+            from 0 to this over depth.
+        dropout_rate: dropout in layers and head.
+        use_checkpoint: start of the attribute of this name: whether stem and layers are computed again in the
+            backward pass rather than kept.
+
+    Raises:
+        ValueError: a number is out of range, or does not divide as it must.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 2,
+        in_channels: int = 3,
+        img_size: int | Sequence[int] = 224,
+        stem_dims: Sequence[int] = (96,),
+        stem_depths: Sequence[int] = (2,),
+        stem_strides: Sequence[int] = (4,),
+        stem_kernel_size: int = 7,
+        layer_scale_init: float = 1e-6,
+        embed_dim: int = 192,
+        depth: int = 4,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        mlp_ratio: float = 4.0,
+        num_heads: int | None = 8,
+        metadata_schema: TableSchema | None = None,
+        tabular_depth: int = 2,
+        modality_dropout_rate: float = 0.3,
+        drop_path_rate: float = 0.0,
+        dropout_rate: float = 0.1,
+        use_checkpoint: bool = False,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            embed_dim=embed_dim,
+            metadata_schema=metadata_schema,
+            num_heads=num_heads,
+            tabular_depth=tabular_depth,
+            modality_dropout_rate=modality_dropout_rate,
+            dropout_rate=dropout_rate,
+        )
+        if depth < 1:
+            raise ValueError(f"depth must be 1 or more, got {depth}.")
+        if not 0.0 <= drop_path_rate < 1.0:
+            raise ValueError(f"drop_path_rate must lie in [0, 1), got {drop_path_rate}.")
+        self.use_checkpoint = use_checkpoint
+        num_stem_blocks = sum(stem_depths)
+        rates = torch.linspace(0.0, drop_path_rate, num_stem_blocks + depth, device="cpu").tolist()
+        self.stem = ConvNeXtStem(
+            in_channels=in_channels,
+            dims=stem_dims,
+            depths=stem_depths,
+            strides=stem_strides,
+            embed_dim=embed_dim,
+            kernel_size=stem_kernel_size,
+            layer_scale_init=layer_scale_init,
+            drop_path_rates=rates[:num_stem_blocks],
+        )
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.grid_size = self.stem.grid_size(height, width)
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.grid_size[0] * self.grid_size[1], embed_dim))
+        self.mamba_layers = nn.ModuleList(
+            VisionMambaLayer(
+                d_model=embed_dim,
+                d_state=d_state,
+                d_conv=d_conv,
+                expand=expand,
+                mlp_ratio=mlp_ratio,
+                dropout_rate=dropout_rate,
+            )
+            for _ in range(depth)
+        )
+        self.drop_paths = nn.ModuleList(DropPath(rate) for rate in rates[num_stem_blocks:])
+        self.norm = nn.LayerNorm(embed_dim)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        initialise_linear(self)
+
+    def image_tokens(self, image: Tensor) -> ImageTokens:
+        """Turn images into tokens.
+
+        Args:
+            image: photographs, scaled and normalised, ``(B, C, H, W)``.
+
+        Returns:
+            Tokens with their positions, and the same after the Mamba layers, each ``(B, L, E)``.
+        """
+        x = self._run(self.stem, image)  # (B, E, rows, columns)
+        positions = self._positions((x.shape[2], x.shape[3]))  # (1, L, E)
+        local = x.flatten(2).transpose(1, 2) + positions  # (B, L, E)
+        x = local
+        for layer, drop_path in zip(self.mamba_layers, self.drop_paths, strict=True):
+            y = self._run(layer, x)
+            x = x + drop_path(y - x) if self.training else y
+        return ImageTokens(local, self.norm(x))
+
+    def _positions(self, grid_size: tuple[int, int]) -> Tensor:
+        no_class_token = F.pad(self.pos_embed, (0, 0, 1, 0))  # (1, 1 + L, E)
+        return resize_position_embedding(no_class_token, grid_size, native_grid_size=self.grid_size)[:, 1:]
+
+
+def initialise_linear(module: nn.Module) -> None:
+    """Start linear layers at a truncated normal of 0.02 and their biases at zero, except inside Mamba blocks.
+
+    A Mamba block sets its own start, on which its time steps depend, and marks with ``_no_reinit`` what must
+    never be set again.
+
+    Args:
+        module: whose layers are set.
+    """
+    if isinstance(module, Mamba):
+        return
+    if isinstance(module, nn.Linear):
+        for parameter in (module.weight, module.bias):
+            if parameter is None or getattr(parameter, "_no_reinit", False):
+                continue
+            if parameter is module.weight:
+                nn.init.trunc_normal_(parameter, std=0.02)
+            else:
+                nn.init.zeros_(parameter)
+    for child in module.children():
+        initialise_linear(child)
+
+
+def mambaderm(**overrides: Any) -> MambaDerm:
+    """Build the described size for 224 pixels: stem 96, width 192, four layers.
+
+    It has 4,410,535 parameters with seven classes, and 5,220,199 with the metadata of ISIC 2024.
+
+    Args:
+        overrides: arguments of :class:`MambaDerm` that differ.
+    """
+    return MambaDerm(**overrides)
+
+
+def mambaderm_lite(**overrides: Any) -> MambaDerm:
+    """Build the light size for 224 pixels: stem 64, width 128, two layers, no attention to metadata.
+
+    It has 1,316,807 parameters with seven classes, and 1,617,991 with the metadata of ISIC 2024.
+
+    Args:
+        overrides: arguments of :class:`MambaDerm` that differ.
+    """
+    size = {"stem_dims": (64,), "embed_dim": 128, "depth": 2, "d_state": 8, "num_heads": None}
+    return MambaDerm(**{**size, **overrides})
+
+
+def mambaderm_mini(**overrides: Any) -> MambaDerm:
+    """Build a size for images of 28 pixels: two stages to a map of 14 × 14, width 128, three layers.
+
+    It has 1,348,807 parameters with seven classes, and 1,716,551 with the metadata of ISIC 2024.
+
+    Args:
+        overrides: arguments of :class:`MambaDerm` that differ; ``stem_dims=(32, 64, 128)`` with
+            ``stem_depths=(1, 1, 1)`` and ``stem_strides=(1, 2, 2)`` gives a map of 7 × 7.
+    """
+    size = {
+        "img_size": 28,
+        "stem_dims": (32, 64),
+        "stem_depths": (1, 2),
+        "stem_strides": (1, 2),
+        "stem_kernel_size": 5,
+        "layer_scale_init": 0.1,
+        "embed_dim": 128,
+        "depth": 3,
+        "d_state": 8,
+    }
+    return MambaDerm(**{**size, **overrides})
