@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,16 @@ from shared_nets.transforms.clinical_schema import plain_name
 ID_COLUMNS = ("study_id", "case_id", "patient_id", "subject_id", "id")
 
 
-def read_clinical(source: Any, study_id: str | None = None) -> dict[str, Any]:
+def read_clinical(
+    source: Any, study_id: str | None = None, *, id_columns: Sequence[str] = ID_COLUMNS
+) -> dict[str, Any]:
     """Get the values of one study by column name.
 
     Args:
         source: path of a ``.json`` file with one object; path of a ``.csv`` table with one row, or with
             one row of this ``study_id``; a mapping; or ``None`` for no values.
         study_id: whose values are wanted; ``None`` accepts any.
+        id_columns: columns that say whose values these are, in the spelling of :func:`plain_name`.
 
     Returns:
         What was written under each column name, id columns left out.
@@ -35,11 +38,11 @@ def read_clinical(source: Any, study_id: str | None = None) -> dict[str, Any]:
     if isinstance(source, Mapping):
         row = _named(list(source.items()))
     elif isinstance(source, str | Path):
-        row = _from_file(Path(source), study_id)
+        row = _from_file(Path(source), study_id, id_columns)
     else:
         raise _unreadable(f"The clinical values are a {type(source).__name__}.")
     for column in list(row):
-        if plain_name(column) in ID_COLUMNS:
+        if plain_name(column) in id_columns:
             given = str(row.pop(column)).strip()
             if study_id is not None and given != study_id:
                 raise InputRefused(
@@ -50,7 +53,7 @@ def read_clinical(source: Any, study_id: str | None = None) -> dict[str, Any]:
     return row
 
 
-def _from_file(path: Path, study_id: str | None) -> dict[str, Any]:
+def _from_file(path: Path, study_id: str | None, id_columns: Sequence[str]) -> dict[str, Any]:
     if path.suffix.lower() not in (".json", ".csv"):
         raise _unreadable(f"{path.name} ends neither in .json nor in .csv.")
     try:
@@ -70,7 +73,7 @@ def _from_file(path: Path, study_id: str | None) -> dict[str, Any]:
     return (
         _from_json(text, path.name)
         if path.suffix.lower() == ".json"
-        else _from_csv(text, path.name, study_id)
+        else _from_csv(text, path.name, study_id, id_columns)
     )
 
 
@@ -84,7 +87,7 @@ def _from_json(text: str, name: str) -> dict[str, Any]:
     return content
 
 
-def _from_csv(text: str, name: str, study_id: str | None) -> dict[str, Any]:
+def _from_csv(text: str, name: str, study_id: str | None, id_columns: Sequence[str]) -> dict[str, Any]:
     lines = [line for line in text.splitlines() if line.strip(" \t,;")]
     if len(lines) < 2:
         raise _unreadable(f"{name} has no line of column names followed by a line of values.")
@@ -93,13 +96,13 @@ def _from_csv(text: str, name: str, study_id: str | None) -> dict[str, Any]:
         header, *rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     except csv.Error as error:
         raise _unreadable(f"{name} is not a CSV table: {error}.") from error
-    ids = [i for i, column in enumerate(header) if plain_name(column) in ID_COLUMNS]
+    ids = [i for i, column in enumerate(header) if plain_name(column) in id_columns]
     if len(rows) > 1:
         if study_id is None or not ids:
             raise InputRefused(
                 "CLINICAL_CASE_NOT_FOUND",
                 f"{name} has {len(rows)} rows, and nothing says which one is meant.",
-                f"Keep one row, or add a column {ID_COLUMNS[0]} and name the study by its value.",
+                f"Keep one row, or add a column {id_columns[0]} and name the study by its value.",
             )
         rows = [row for row in rows if any(i < len(row) and row[i] == study_id for i in ids[:1])]
         if len(rows) != 1:

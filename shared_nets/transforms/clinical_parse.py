@@ -130,7 +130,8 @@ def read_word(column: str, given: Any, feature: ClinicalFeature, coding: Mapping
         coding = given.get("coding", coding)
         given = given["value"]
     text = str(given).strip().casefold()
-    if isinstance(given, int | float) or _NUMBER.fullmatch(text):
+    number = _NUMBER.fullmatch(text)
+    if isinstance(given, int | float) or (number is not None and number[2] is None):
         text = text if isinstance(given, bool) else f"{float(text):g}"
         if coding is not None:
             text = str({str(k): v for k, v in coding.items()}.get(text, text)).casefold()

@@ -29,6 +29,8 @@ UNITS: dict[str, dict[str, float]] = {
     "size_cm": {"cm": 1.0, "mm": 0.1},
     "length_mm": {"mm": 1.0, "cm": 10.0},
     "area_cm2": {"cm2": 1.0, "mm2": 0.01},
+    "area_mm2": {"mm2": 1.0, "cm2": 100.0},
+    "angle": {"deg": 1.0},
     "volume_ml": {"mL": 1.0, "cm3": 1.0, "mm3": 0.001, "L": 1000.0},
     "volume_mm3": {"mm3": 1.0, "mL": 1000.0, "cm3": 1000.0},
     "per_mm": {"1/mm": 1.0, "1/cm": 0.1},
@@ -41,7 +43,7 @@ _SPELLINGS = {
     "month": "months", "mo": "months", "week": "weeks", "wk": "weeks", "day": "days", "d": "days",
     "kg/m^2": "kg/m2", "kg/m**2": "kg/m2", "cc": "mL", "cm^3": "cm3", "mm^3": "mm3", "mm^-1": "1/mm",
     "mcmol/l": "umol/L", "micromol/l": "umol/L", "mg%": "mg/dL", "mg/100ml": "mg/dL", "g%": "g/dL",
-    "inch": "in", "inches": "in", "lbs": "lb",
+    "inch": "in", "inches": "in", "lbs": "lb", "mm^2": "mm2", "cm^2": "cm2", "°": "deg", "degrees": "deg",
 }  # fmt: skip
 _DICOM_AGE = re.compile(r"(\d{3})([DWMY])")
 _DICOM_AGE_UNIT = {"D": "days", "W": "weeks", "M": "months", "Y": "years"}

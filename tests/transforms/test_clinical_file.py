@@ -30,6 +30,11 @@ def test_a_json_object_is_read(write):
     assert read_clinical(str(path)) == {"age": 61, "Hb": {"value": 135, "unit": "g/L"}}
 
 
+def test_other_columns_can_say_whose_values_these_are(write):
+    path = write("c.csv", "patient_id,picture,age\np,a,61\np,b,62\n")
+    assert read_clinical(path, "b", id_columns=("picture",)) == {"patient_id": "p", "age": "62"}
+
+
 def test_values_in_the_sample_are_taken_as_they_are():
     assert read_clinical({"age": 61}, "a") == {"age": 61}
     assert read_clinical(None, "a") == {}
