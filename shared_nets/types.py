@@ -250,7 +250,7 @@ class LesionCalibration:
         num_calibration: validation images that all of this was fitted on.
         ood_means: mean embedding of each class over the training images, ``(K, E)`` float32.
         ood_precision: inverse of the covariance that the classes share, ``(E, E)`` float32, symmetric.
-        ood_limit: distance beyond which an image is unlike the training images.
+        ood_limit: squared distance beyond which an image is unlike the training images.
         min_confidence: calibrated probability of the most probable class below which the model abstains.
         class_names: in the order of the logits, K of them.
     """
