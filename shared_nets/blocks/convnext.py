@@ -45,7 +45,7 @@ class ConvNeXtBlock(nn.Module):
             raise ValueError(f"kernel_size must be odd, got {kernel_size}.")
         hidden_dim = int(dim * mlp_ratio)
         self.dwconv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.norm = nn.LayerNorm(dim)
         self.pwconv1 = nn.Linear(dim, hidden_dim)
         self.pwconv2 = nn.Linear(hidden_dim, dim)
         self.layer_scale = nn.Parameter(torch.full((dim,), layer_scale_init))
