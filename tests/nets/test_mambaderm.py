@@ -12,6 +12,8 @@ from torch import nn
 from shared_nets.blocks.mamba import Mamba
 from shared_nets.nets import mambaderm as sizes
 from shared_nets.nets.mambaderm import MambaDerm
+from shared_nets.transforms.lesion_metadata import LesionMetadatad
+from shared_nets.transforms.lesion_schema import lesion_schema
 
 NAN = float("nan")
 SMALL = {
@@ -35,7 +37,7 @@ class Table:
     sha256: str = "ab" * 32
 
 
-ISIC_LIKE = Table(34, (3, 6, 3, 21, 8, 8))
+ISIC = lesion_schema("isic2024")
 ROWS = torch.tensor([[0.5, -1.0, 1.0, 3.0], [NAN, 2.0, 0.0, 1.0], [1.5, NAN, 2.0, 0.0]])
 NOTHING = torch.tensor([[NAN, NAN, 0.0, 0.0]]).expand(3, -1)
 
@@ -61,7 +63,7 @@ def count(module: nn.Module) -> int:
 
 def test_the_described_size_has_the_published_number_of_parameters_wherever_the_part_is_the_same():
     with torch.device("meta"):
-        network = sizes.mambaderm(num_classes=1, metadata_schema=ISIC_LIKE)
+        network = sizes.mambaderm(num_classes=1, metadata_schema=ISIC)
     assert count(network.stem) == 182_496
     assert network.pos_embed.numel() == 602_112
     assert count(network.mamba_layers) == 3_426_816 + 8 * 8_448  # dt_rank 12 instead of 1
@@ -74,7 +76,7 @@ def test_the_described_size_has_the_published_number_of_parameters_wherever_the_
 
 def test_the_light_size_has_the_published_number_of_parameters_wherever_the_part_is_the_same():
     with torch.device("meta"):
-        network = sizes.mambaderm_lite(num_classes=1, metadata_schema=ISIC_LIKE)
+        network = sizes.mambaderm_lite(num_classes=1, metadata_schema=ISIC)
     published_total, its_tabular_encoder = 1_433_447, 114_982
     difference = published_total - its_tabular_encoder + 4 * 7 * 512  # dt_rank 8 instead of 1
     assert count(network) - count(network.tabular_encoder) == difference
@@ -92,7 +94,7 @@ def test_the_light_size_has_the_published_number_of_parameters_wherever_the_part
 def test_each_size_says_how_many_parameters_it_has(make_size, image_only, with_isic_metadata):
     with torch.device("meta"):
         assert count(make_size(num_classes=7)) == image_only
-        assert count(make_size(num_classes=7, metadata_schema=ISIC_LIKE)) == with_isic_metadata
+        assert count(make_size(num_classes=7, metadata_schema=ISIC)) == with_isic_metadata
     assert f"{image_only:,}" in make_size.__doc__
     assert f"{with_isic_metadata:,}" in make_size.__doc__
 
@@ -216,6 +218,15 @@ def test_training_drops_the_metadata_of_single_samples_and_evaluation_of_none():
     is_unknown = torch.isclose(outputs, unknown, atol=1e-4).all(dim=1)
     assert (is_known ^ is_unknown).all()
     assert 16 < is_unknown.sum() < 48
+
+
+def test_the_row_that_the_transform_makes_is_the_row_that_the_network_reads(image):
+    network = make(metadata_schema=lesion_schema("dermoscopy_clinic"))
+    given = ({"age": 50, "site": "back"}, {"age": 50, "site": "arm"}, {})
+    rows = torch.stack([LesionMetadatad()({"clinical": values})["metadata"] for values in given])
+    outputs = network(image[:1].expand(3, -1, -1, -1), rows)
+    assert (outputs[0] - outputs[1]).abs().max() > 1e-3
+    assert torch.equal(network(image[:1], rows[2:]), network(image[:1]))
 
 
 def test_a_network_without_a_schema_has_no_tabular_part_and_takes_no_metadata(image):

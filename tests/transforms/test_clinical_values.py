@@ -190,6 +190,10 @@ def test_smoking_is_ordered():
         assert values.vector(with_missing_indicators=False)[KITS.names.index("smoking_history")] == place
 
 
+def test_a_word_that_starts_with_a_digit_is_a_word():
+    assert refuse({"smoking_history": "3D: XP"}, KITS).code == "CLINICAL_BAD_VALUE"
+
+
 @pytest.mark.parametrize(
     ("name", "given"), [("sex", "O"), ("copd", 2), ("smoking_history", "sometimes"), ("sex", True)]
 )
