@@ -23,6 +23,7 @@ HEAVY_PACKAGES = {
     "tabpfn": {"shared_nets/nets/tabpfn_embedder.py"},
     "transformers": set(),
     "peft": {"shared_nets/blocks/lora_adapters.py"},
+    "h5py": {"shared_nets/data/hdf5_photographs.py"},
     "highdicom": {
         "shared_nets/data/mask_reader.py",
         "shared_nets/writers/dicom_measurements.py",
