@@ -40,6 +40,16 @@ CODES: dict[str, str] = {
     "PIXEL_NOT_FINITE": "the image holds values that are not numbers",
     "PIXEL_NOT_HU": "the values cannot be Hounsfield units",
     "PIXEL_BURNED_IN_ANNOTATION": "text is burned into the pixels",
+    # photographs
+    "IMAGE_TOO_LARGE": "the image has more pixels than are read",
+    "IMAGE_TOO_SMALL": "the image has fewer pixels than a judgement needs",
+    "IMAGE_SEVERAL_FRAMES": "the file holds several pictures",
+    "IMAGE_TRANSPARENT": "every pixel is transparent",
+    "IMAGE_BLANK": "the image shows nothing: one colour, or no contrast",
+    "IMAGE_DARK": "the image is too dark",
+    "IMAGE_BRIGHT": "the image is too bright",
+    "IMAGE_BLURRED": "the image is out of focus",
+    "IMAGE_NOT_SKIN": "the image does not show skin",
     # kidneys
     "KIDNEY_NOT_FOUND": "the image looks like an abdomen, but no kidney was found in it",
     # masks
