@@ -12,6 +12,7 @@ Reference:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -93,16 +94,22 @@ class Isic2024(Sequence[dict[str, Any]]):
                 f"No image is left for fold {fold} without fold {without_fold}.",
                 f"Choose among the folds 0 to {num_folds - 1}.",
             )
-        self._table = table.reset_index(drop=True)
+        self._names = table["isic_id"].to_numpy(dtype=np.str_)  # (N,)
+        self._numbers = table[list(NUMBERS)].to_numpy(dtype=np.float64)  # (N, 34), NaN where missing
+        self._codes = np.stack(
+            [table[c].cat.codes.to_numpy() for c in CATEGORIES], axis=1
+        )  # (N, 6), −1 likewise
+        self._words = [[str(word) for word in table[c].cat.categories] for c in CATEGORIES]
+        self._known = table[["target", "group", "fold"]].to_numpy(dtype=np.int64)  # (N, 3)
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
         """1 for malignant, ``(N,)``, as the balanced sampler takes it."""
-        return self._table["target"].to_numpy()
+        return self._known[:, 0].copy()
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self._table)
+        return len(self._names)
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...
@@ -114,16 +121,19 @@ class Isic2024(Sequence[dict[str, Any]]):
         """Build one item, or those of a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
-        row = self._table.iloc[range(len(self))[index]]
-        numbers = {column: float(row[column]) for column in NUMBERS if not pd.isna(row[column])}
-        words = {column: str(row[column]) for column in CATEGORIES if not pd.isna(row[column])}
+        i = range(len(self))[index]
+        name, (label, group, fold) = str(self._names[i]), self._known[i].tolist()
+        rows = zip(NUMBERS, self._numbers[i].tolist(), strict=True)
+        numbers = {column: value for column, value in rows if not math.isnan(value)}
+        coded = zip(CATEGORIES, self._words, self._codes[i].tolist(), strict=True)
+        words = {column: known[code] for column, known, code in coded if code >= 0}
         return {
-            "study_id": row["isic_id"],
-            "image": self.image_pattern.format(row["isic_id"]),
+            "study_id": name,
+            "image": self.image_pattern.format(name),
             "clinical": numbers | words,
-            "label": int(row["target"]),
-            "group": int(row["group"]),
-            "fold": int(row["fold"]),
+            "label": label,
+            "group": group,
+            "fold": fold,
             "subgroup": lesion_subgroup(
                 sex=words.get("sex"),
                 age_years=numbers.get("age_approx"),
@@ -149,8 +159,8 @@ def _image_pattern(root: Path) -> str:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    types = {column: "str" for column in ("isic_id", "patient_id", *CATEGORIES)}
-    types |= {column: "float64" for column in ("target", *NUMBERS)}
+    types = dict.fromkeys(("isic_id", "patient_id"), "str") | dict.fromkeys(CATEGORIES, "category")
+    types |= dict.fromkeys(("target", *NUMBERS), "float64")
     table = read_lesion_table(path, types, id_column="isic_id")
     if not table["target"].isin([0, 1]).all():
         raise InputRefused(
