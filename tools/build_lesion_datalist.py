@@ -33,7 +33,7 @@ def isic2024_datalist(
         folder: see :mod:`shared_nets.data.isic2024`; image paths start there.
         num_folds: number of folds.
         seed: of folds and quick subset.
-        negatives_per_fold: for a quick run; ``None`` lists everything (about 0.5 GB of JSON; a training can
+        negatives_per_fold: for a quick run; ``None`` lists everything (hundreds of megabytes; a training can
             take :class:`shared_nets.data.isic2024.Isic2024` itself instead).
 
     Returns:

@@ -15,11 +15,11 @@ def conformal_quantile(scores: npt.ArrayLike, *, coverage: float = 0.9) -> float
     the average over all images, and not for each class: where one class is frequent, sets miss a rare class
     more often.
 
-    The score that results follow is one minus the probability of the class (Sadinle et al. 2019). On
-    DermaMNIST's validation images, halved a hundred times, a small network (accuracy 0.73) at 90 % gave
-    coverage 0.900 with 1.9 classes a set and no empty set. Adaptive sets (Romano et al. 2020) are more even
-    over the classes, and are exact only where a random number is drawn for every image, which the same image
-    must not meet twice; without it they gave 0.978 with 3.6 classes, and regularised ones 0.902 with 2.3.
+    The score that results follow is one minus the probability of the class (Sadinle et al. 2019): of all
+    rules it gives the smallest sets at a coverage, and a quantile of 1 − 1/K or more leaves no set empty.
+    Adaptive sets (Romano et al. 2020) are more even over the classes, but exact only where a random number is
+    drawn for every image; without it they hold too many classes, and with it the same image would get another
+    set the next time.
 
     Args:
         scores: of the true classes of N calibration images, ``(N,)``, lower for a better fit.
