@@ -22,10 +22,13 @@ ON_TOP = "runtime"
 HEAVY_PACKAGES = {
     "tabpfn": {"shared_nets/nets/tabpfn_embedder.py"},
     "transformers": set(),
+    "mamba_ssm": {"shared_nets/blocks/selective_scan_cuda.py"},
     "peft": {"shared_nets/blocks/lora_adapters.py"},
     "h5py": {"shared_nets/data/hdf5_photographs.py"},
     "highdicom": {
         "shared_nets/data/mask_reader.py",
+        "shared_nets/writers/dicom_kidney.py",
+        "shared_nets/writers/dicom_lesion.py",
         "shared_nets/writers/dicom_measurements.py",
         "shared_nets/writers/dicom_picture.py",
         "shared_nets/writers/dicom_report.py",

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from shared_nets.handlers.finished_study import FinishedStudy
-from shared_nets.types import CKDResult
+from shared_nets.types import CKDResult, KidneyResult, LesionResult
 from shared_nets.writers.dicom_object import DicomObjects
 from shared_nets.writers.dicom_picture import secondary_capture
 from shared_nets.writers.dicom_report import structured_report
@@ -15,6 +15,13 @@ from shared_nets.writers.dicom_source import NotReferable, read_dicom_source
 from shared_nets.writers.kidney_nifti import kidney_nifti
 
 logger = logging.getLogger(__name__)
+
+#: What the picture of each kind of result shows, and DICOM's letter for its side: both kidneys; unpaired.
+_PICTURES: dict[type, tuple[str, str]] = {
+    CKDResult: ("CKD stage", "B"),
+    KidneyResult: ("Kidneys", "B"),
+    LesionResult: ("Skin lesion", "U"),
+}
 
 
 class Dicom:
@@ -41,9 +48,11 @@ class Dicom:
             if written is not None:
                 segmentation, files["kidneys.seg.dcm"] = written
         files["report.sr.dcm"] = structured_report(study.result, segmentation, objects)
-        what = "CKD stage" if isinstance(study.result, CKDResult) else "Kidneys"
+        what, laterality = _PICTURES[type(study.result)]
         description = f"{what}, AI picture (research only)"
-        files["picture.sc.dcm"] = secondary_capture(study.picture_png, description, objects)
+        files["picture.sc.dcm"] = secondary_capture(
+            study.picture_png, description, objects, laterality=laterality
+        )
         return files
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, singledispatch
 from typing import Any, Protocol
 
-from shared_nets.types import CKDResult, KidneyMask, SourceImage, StudyResult
+import numpy.typing as npt
+
+from shared_nets.types import CKDResult, KidneyMask, KidneyResult, LesionResult, SourceImage, StudyResult
 from shared_nets.writers.ckd_picture import ckd_picture
 from shared_nets.writers.kidney_picture import kidney_picture
+from shared_nets.writers.lesion_picture import lesion_picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,8 @@ class FinishedStudy:
         source: the image; ``None`` without one.
         mask: the kidneys; ``None`` where there are none.
         created: when the results of this run are said to have been made; with a time zone.
+        photo: the photograph, ``(3, H, W)`` uint8 sRGB; ``None`` where the study is not one.
+        saliency: where in it the network looked, ``(H, W)``, 0 to 1; ``None`` where that was not asked.
     """
 
     result: StudyResult
@@ -30,13 +35,33 @@ class FinishedStudy:
     source: SourceImage | None
     mask: KidneyMask | None
     created: datetime
+    photo: npt.NDArray[Any] | None = None
+    saliency: npt.NDArray[Any] | None = None
 
     @cached_property
     def picture_png(self) -> bytes:
         """The picture of the result, drawn once."""
-        if isinstance(self.result, CKDResult):
-            return ckd_picture(self.result, self.picture_slices)
-        return kidney_picture(self.result, self.picture_slices)
+        return _draw(self.result, self)
+
+
+@singledispatch
+def _draw(result: StudyResult, study: FinishedStudy) -> bytes:
+    raise TypeError(f"result must be of a kind that has a picture, got {type(result).__name__}.")
+
+
+@_draw.register
+def _(result: CKDResult, study: FinishedStudy) -> bytes:
+    return ckd_picture(result, study.picture_slices)
+
+
+@_draw.register
+def _(result: KidneyResult, study: FinishedStudy) -> bytes:
+    return kidney_picture(result, study.picture_slices)
+
+
+@_draw.register
+def _(result: LesionResult, study: FinishedStudy) -> bytes:
+    return lesion_picture(result, study.photo, study.saliency)
 
 
 class ResultForm(Protocol):

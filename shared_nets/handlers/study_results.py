@@ -11,14 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 from shared_nets.handlers.finished_study import FORM_FILES, FinishedStudy, ResultForm
 from shared_nets.refusals import EXIT_STATUS_REFUSED, InputRefused
-from shared_nets.types import KidneyMask, KidneyResult, StudyOutcome, StudyResult
+from shared_nets.types import KidneyMask, StudyOutcome, StudyResult
 from shared_nets.writers.atomic_file import write_atomically
 from shared_nets.writers.result_json import refusal_as_dict, result_as_dict, to_json_bytes
+from shared_nets.writers.result_words import result_in_one_line
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +111,8 @@ class StudyResults:
                 picture_slices=data.get("picture_slices", ()),
                 source=data.get("source_image"),
                 mask=_named(data.get("kidney_mask"), result),
+                photo=_array(data.get("photo")),
+                saliency=_array(data.get("saliency")),
                 created=self._moment,
             )
             for form in self.forms:
@@ -166,6 +171,10 @@ def moment(created: str | None) -> datetime:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).replace(microsecond=0)
 
 
+def _array(value: Any) -> npt.NDArray[Any] | None:
+    return None if value is None else np.asarray(value)
+
+
 def _named(mask: KidneyMask | None, result: StudyResult) -> KidneyMask | None:
     """Say which bundle drew a mask that the bundle of the result drew itself."""
     if mask is None or mask.algorithm_name:
@@ -185,13 +194,4 @@ def _in_one_line(outcome: StudyOutcome) -> str:
     result = outcome.result
     if result is None:
         raise ValueError("outcome must hold a result or a refusal, got neither.")
-    if isinstance(result, KidneyResult):
-        found = ", ".join(f"{side} {kidney.volume_ml:.0f} mL" for side, kidney in result.kidneys.items())
-        return f"kidneys: {found or 'none'}"
-    if result.creatinine is None or result.egfr is None:
-        return f"KDIGO {result.stage}"
-    return (
-        f"creatinine {result.creatinine.value:.2f} mg/dL "
-        f"({result.creatinine.low:.2f}–{result.creatinine.high:.2f}), "
-        f"eGFR {result.egfr.value:.0f} ({result.egfr.low:.0f}–{result.egfr.high:.0f}), KDIGO {result.stage}"
-    )
+    return result_in_one_line(result)

@@ -24,8 +24,8 @@ from shared_nets.transforms.lesion_calibration import (
 from shared_nets.types import EMPTY_PROVENANCE, Finding, LesionCalibration, LesionResult, SourceImage
 
 STATEMENTS = (
-    "The model knows the classes named here and no others, and puts every lesion into them; "
-    "a low number does not rule a malignant lesion out.",
+    "The model puts every lesion into the classes named here. "
+    "A low number does not rule out a malignant lesion.",
     "One photograph does not show how a lesion changes, feels or differs from the person's other lesions.",
 )
 #: Warnings about an image that leave no label standing, unless the configuration names others.

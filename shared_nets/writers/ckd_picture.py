@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from shared_nets.types import CKDResult, Estimate
-from shared_nets.writers.picture_parts import FAINT, INK, Legend, result_picture
+from shared_nets.writers.picture_parts import FAINT, INK, Legend, slices_picture
 
 #: Colours that a colour-blind reader tells apart.
 LABELS: Legend = {1: ("kidney", "#ffb000"), 2: ("tumour", "#dc267f"), 3: ("cyst", "#648fff")}
@@ -23,7 +23,7 @@ def ckd_picture(result: CKDResult, slices: Sequence[Mapping[str, Any]], *, dots_
 
     Args:
         result: what to draw.
-        slices: as :func:`shared_nets.writers.picture_parts.result_picture` takes them, with the labels 1
+        slices: as :func:`shared_nets.writers.picture_parts.slices_picture` takes them, with the labels 1
             kidney, 2 tumour, 3 cyst.
         dots_per_inch: resolution.
 
@@ -31,7 +31,7 @@ def ckd_picture(result: CKDResult, slices: Sequence[Mapping[str, Any]], *, dots_
         A PNG file's bytes; equal input gives equal bytes.
     """
     missing = len(result.clinical_missing)
-    return result_picture(
+    return slices_picture(
         result,
         slices,
         title="CKD staging",

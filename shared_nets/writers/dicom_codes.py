@@ -18,6 +18,11 @@ TUMOUR = Code("108369006", "SCT", "Neoplasm")
 CYST = Code("367643001", "SCT", "Cyst")
 COMPUTED_TOMOGRAPHY = Code("77477000", "SCT", "Computed tomography")
 
+DERMOSCOPY = Code("446078004", "SCT", "Dermoscopic photography")
+PHOTOGRAPHY = Code("197157006", "SCT", "Photography of patient")
+SKIN = Code("39937001", "SCT", "Skin")
+SKIN_LESION = Code("95324001", "SCT", "Skin lesion")
+
 VOLUME = Code("118565006", "SCT", "Volume")
 LENGTH = Code("410668003", "SCT", "Length")
 MEAN_ATTENUATION = Code("112181", "DCM", "Mean Attenuation Coefficient")
@@ -52,6 +57,14 @@ INTERVAL_HIGH = own("interval_high", "Upper end of prediction interval")
 INTERVAL_LEVEL = own("interval_level", "Coverage of prediction interval")
 IS_CUT_OFF = own("is_cut_off", "Kidney reaches the edge of the scan")
 GFR_CATEGORY = own("gfr_category", "KDIGO GFR category of the estimate")
+
+LESION_CLASS = own("lesion_class", "Most probable class of the lesion, by a model")
+IN_PREDICTION_SET = own("in_set", "Class in the prediction set")
+MALIGNANT_CLASS = own("p_malignant_any", "Probability of a malignant class")
+SET_COVERAGE = own("set_coverage", "Coverage of the prediction set")
+OOD_DISTANCE = own("ood_distance", "Distance from the training images")
+OOD_LIMIT = own("ood_limit", "Distance from which on the model abstains")
+ABSTENTION = own("abstention", "Why no label is given")
 
 
 def gfr_category(stage: str) -> Code:

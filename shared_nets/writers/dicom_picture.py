@@ -11,13 +11,14 @@ from pydicom.uid import ExplicitVRLittleEndian
 from shared_nets.writers.dicom_object import DicomObjects
 
 
-def secondary_capture(png: bytes, description: str, objects: DicomObjects) -> bytes:
+def secondary_capture(png: bytes, description: str, objects: DicomObjects, *, laterality: str) -> bytes:
     """Write a picture as Secondary Capture Image.
 
     Args:
         png: the picture; it shows numbers and the study's name, so BurnedInAnnotation says yes.
         description: of the series.
         objects: the objects of the result.
+        laterality: DICOM's letter for the side of what it shows.
 
     Returns:
         The file.
@@ -39,7 +40,7 @@ def secondary_capture(png: bytes, description: str, objects: DicomObjects) -> by
         **objects.identity("SC", description),
     )
     capture.PatientOrientation = []  # several panels and a table have none
-    capture.ImageLaterality = "B"  # both kidneys
+    capture.ImageLaterality = laterality
     capture.ConversionType = "WSD"  # drawn on a workstation
     capture.BurnedInAnnotation = "YES"
     return objects.finish(capture)

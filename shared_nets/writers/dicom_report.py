@@ -1,16 +1,19 @@
-"""A result as DICOM Structured Report: TID 1500 with creatinine, eGFR, KDIGO category and kidney sizes."""
+"""A result as DICOM Structured Report: TID 1500 with all its numbers, and what a reader must know of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from shared_nets.types import CKDResult, StudyResult
+from shared_nets.types import CKDResult, KidneyResult, LesionResult, StudyResult
 from shared_nets.writers import dicom_codes
-from shared_nets.writers.dicom_measurements import measurement_groups
+from shared_nets.writers.dicom_kidney import ckd_content, kidney_content
+from shared_nets.writers.dicom_lesion import lesion_content
+from shared_nets.writers.dicom_measurements import ReportContent
 from shared_nets.writers.dicom_object import MANUFACTURER, DicomObjects
 from shared_nets.writers.dicom_source import DicomSource
 
@@ -18,6 +21,15 @@ if TYPE_CHECKING:
     from highdicom import sr
     from highdicom.seg import Segmentation
 
+#: What is particular to each kind of result, from the result, the segmentation and the objects.
+_CONTENTS: dict[type, Callable[[Any, Any, DicomObjects], ReportContent]] = {
+    CKDResult: ckd_content,
+    KidneyResult: kidney_content,
+    LesionResult: lesion_content,
+}
+#: Modalities of sources that are not CT.
+_MODALITIES = {"XC": codes.DCM.ExternalCameraPhotography, "DMS": codes.DCM.Dermoscopy}
+_OTHER_MODALITY = Code("OT", "DCM", "Other")
 _QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 
 
@@ -41,17 +53,17 @@ def structured_report(result: StudyResult, segmentation: Segmentation | None, ob
     except ImportError as error:
         raise ImportError("DICOM objects need highdicom: pip install highdicom.") from error
     source = objects.source
+    said = _CONTENTS[type(result)](result, segmentation, objects)
     report = sr.MeasurementReport(
         observation_context=_observer(objects),
-        procedure_reported=dicom_codes.COMPUTED_TOMOGRAPHY,
-        imaging_measurements=measurement_groups(result, segmentation, objects),
+        procedure_reported=said.procedure,
+        imaging_measurements=said.groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
     content = report[0].ContentSequence
     content.insert(len(content) - 1, _image_library(source))
-    content.append(_remarks(result))
+    content.append(_remarks(result, said.remarks))
     evidence: list[Dataset] = [*source.images, *([] if segmentation is None else [segmentation])]
-    what = "CKD stage" if isinstance(result, CKDResult) else "Kidney sizes"
     document = sr.EnhancedSR(
         evidence=evidence,
         content=report,
@@ -61,7 +73,7 @@ def structured_report(result: StudyResult, segmentation: Segmentation | None, ob
         coding_schemes=[
             CodingSchemeIdentificationItem(dicom_codes.OWN_SCHEME, name=dicom_codes.OWN_SCHEME_NAME)
         ],
-        **objects.identity("SR", f"{what}, AI report (research only)"),
+        **objects.identity("SR", f"{said.what}, AI report (research only)"),
     )
     return objects.finish(document)
 
@@ -86,11 +98,15 @@ def _image_library(source: DicomSource) -> sr.ContainerContentItem:
 
     contains, context = sr.RelationshipTypeValues.CONTAINS, sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
     first = source.images[0]
+    place = []
+    if not source.is_photograph:
+        uid = first.FrameOfReferenceUID
+        place.append(sr.UIDRefContentItem(codes.DCM.FrameOfReferenceUID, uid, context))
     group = sr.ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type=contains)
     group.ContentSequence = sr.ContentSequence(
         [
-            sr.CodeContentItem(codes.DCM.Modality, codes.DCM.ComputedTomography, context),
-            sr.UIDRefContentItem(codes.DCM.FrameOfReferenceUID, first.FrameOfReferenceUID, context),
+            sr.CodeContentItem(codes.DCM.Modality, _modality(source), context),
+            *place,
             *(
                 sr.ImageContentItem(
                     Code("260753009", "SCT", "Source"),
@@ -107,13 +123,20 @@ def _image_library(source: DicomSource) -> sr.ContainerContentItem:
     return library
 
 
-def _remarks(result: StudyResult) -> sr.ContainerContentItem:
+def _modality(source: DicomSource) -> Code:
+    if not source.is_photograph:
+        return codes.DCM.ComputedTomography
+    return _MODALITIES.get(str(source.images[0].get("Modality")), _OTHER_MODALITY)
+
+
+def _remarks(result: StudyResult, more: Sequence[tuple[Code, str]]) -> sr.ContainerContentItem:
     """Say what a reader must know: what the result is for, its warnings, and what it cannot show."""
     from highdicom import sr
 
     contains = sr.RelationshipTypeValues.CONTAINS
     texts = [
         (dicom_codes.NOTICE, result.notice),
+        *more,
         *((dicom_codes.WARNING, f"{warning.message} ({warning.code})") for warning in result.warnings),
         *((dicom_codes.LIMITATION, statement) for statement in result.statements),
     ]

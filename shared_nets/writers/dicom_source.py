@@ -19,8 +19,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
     CTImageStorage,
+    DermoscopicPhotographyImageStorage,
     EnhancedCTImageStorage,
     LegacyConvertedEnhancedCTImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+    VLPhotographicImageStorage,
 )
 
 from shared_nets.types import SourceImage
@@ -28,6 +34,17 @@ from shared_nets.types import SourceImage
 #: SOP classes that results can refer to.
 SINGLE_FRAME_CLASSES = frozenset({CTImageStorage})
 MULTI_FRAME_CLASSES = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+#: Photographs: one image, which lies nowhere in the patient's coordinates.
+PHOTOGRAPH_CLASSES = frozenset(
+    {
+        VLPhotographicImageStorage,
+        DermoscopicPhotographyImageStorage,
+        SecondaryCaptureImageStorage,
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        MultiFrameTrueColorSecondaryCaptureImageStorage,
+    }
+)
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _POSITION_DIGITS, _DIRECTION_DIGITS = 6, 10  # what is left after rounding is exact in files that round less
@@ -54,7 +71,7 @@ class DicomSource:
 
     Attributes:
         images: headers without anything personal, on the grid of the result: one per slice along k, or the
-            one multi-frame image.
+            one multi-frame image or photograph.
         frame_numbers: number of each slice within its image, from 1.
         header: the first header, with the person's and the study's attributes.
     """
@@ -67,6 +84,11 @@ class DicomSource:
     def is_multi_frame(self) -> bool:
         """Whether one image holds all slices."""
         return self.images[0].SOPClassUID in MULTI_FRAME_CLASSES
+
+    @property
+    def is_photograph(self) -> bool:
+        """Whether the source is one photograph, without a frame of reference."""
+        return self.images[0].SOPClassUID in PHOTOGRAPH_CLASSES
 
     @property
     def series_uid(self) -> str:
@@ -88,8 +110,8 @@ def read_dicom_source(source: SourceImage) -> DicomSource:
         The series.
 
     Raises:
-        NotReferable: the image is not DICOM, its UIDs are missing, damaged or used twice, it is no CT, or
-            it consists of several multi-frame files.
+        NotReferable: the image is not DICOM, its UIDs are missing, damaged or used twice, it is neither
+            a CT nor one photograph, or it consists of several multi-frame files.
         OSError: a file cannot be read any more.
     """
     if not source.is_dicom:
@@ -104,7 +126,11 @@ def read_dicom_source(source: SourceImage) -> DicomSource:
         ]
         headers = [first, *others]
         _check(headers, num_slices=len(source.files))
-        images = [_image(first, header, source) for header in headers]
+        images = [_image(first, header) for header in headers]
+    if first.SOPClassUID in PHOTOGRAPH_CLASSES:
+        return DicomSource(images=tuple(images), frame_numbers=source.frame_numbers, header=first)
+    for image in images:
+        _set_geometry(image, first, source)
     if first.SOPClassUID in MULTI_FRAME_CLASSES:
         _set_frames(images[0], source)
     else:
@@ -148,8 +174,14 @@ def _decode(dataset: Dataset) -> None:
 
 
 def _check(headers: Sequence[Dataset], *, num_slices: int) -> None:
-    if any(not UID(str(header.get(keyword, ""))).is_valid for header in headers for keyword in _UIDS):
-        raise NotReferable(f"the source must have valid {', '.join(_UIDS)}")
+    photographs = [header.get("SOPClassUID") in PHOTOGRAPH_CLASSES for header in headers]
+    needed = [uid for uid in _UIDS if uid != "FrameOfReferenceUID" or not all(photographs)]
+    if any(not UID(str(header.get(keyword, ""))).is_valid for header in headers for keyword in needed):
+        raise NotReferable(f"the source must have valid {', '.join(needed)}")
+    if all(photographs):
+        if len(headers) > 1:
+            raise NotReferable("the source is neither one kind of CT image nor one photograph")
+        return
     if any(len({header[keyword].value for header in headers}) > 1 for keyword in _OF_THE_STUDY):
         raise NotReferable("the source images do not belong to one series")
     if len({header.SOPInstanceUID for header in headers}) < len(headers):
@@ -161,24 +193,29 @@ def _check(headers: Sequence[Dataset], *, num_slices: int) -> None:
         raise NotReferable("the source consists of several multi-frame images")
 
 
-def _image(first: Dataset, header: Dataset, source: SourceImage) -> Dataset:
+def _image(first: Dataset, header: Dataset) -> Dataset:
     """Make a header that holds what new objects take from an image, and nobody's name."""
     image = Dataset()
     for keyword in _UIDS:
-        setattr(image, keyword, str(header[keyword].value))
+        if keyword in header:
+            setattr(image, keyword, str(header[keyword].value))
     for keyword in (*_COPIED, *_LOSSY):
         element = (header if keyword in _LOSSY else first).get(keyword)
         if element is not None and element != "":
             setattr(image, keyword, element)
     for keyword in _PERSONAL:
         setattr(image, keyword, "")
+    return image
+
+
+def _set_geometry(image: Dataset, first: Dataset, source: SourceImage) -> None:
+    """Say how the slices lie."""
     axes = _LPS_TO_RAS[:3, :3] @ source.affine[:3, :2] / np.linalg.norm(source.affine[:3, :2], axis=0)
     between_columns, between_rows, between_slices = image_spacing_mm(source.affine)
     image.ImageOrientationPatient = [_plain(value, _DIRECTION_DIGITS) for value in axes.T.ravel()]
     image.PixelSpacing = [between_rows, between_columns]
     image.SpacingBetweenSlices = between_slices
     image.SliceThickness = _thickness_mm(first) or between_slices
-    return image
 
 
 def _thickness_mm(header: Dataset) -> float | None:

@@ -1,51 +1,46 @@
 """A result as FHIR R4 (4.0.1): one bundle with report, observations, device and provenance.
 
-Everything in it is preliminary, because nobody has verified it. The creatinine is an estimate of a network
-and not a laboratory's, and the GFR category is no diagnosis: local codes and words say so beside the LOINC
-codes, and no code of a disease is used.
+Everything in it is preliminary, because nobody has verified it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TypedDict
+from typing import Any, TypedDict
 
-from shared_nets.types import CKDResult, Estimate, StudyResult
+from shared_nets.types import CKDResult, KidneyResult, LesionResult, StudyResult
+from shared_nets.writers.fhir_kidney import ckd_report, kidney_report
+from shared_nets.writers.fhir_lesion import lesion_report
 from shared_nets.writers.fhir_terms import (
-    BODY_SITES,
     DICOM_UIDS,
     HL7,
-    QUANTITIES,
     SEXES,
     STUDY_NAMES,
     Json,
+    Observed,
+    ReportContent,
     coded,
-    coding,
     concept,
     fhir_date,
     for_research,
     human_name,
-    local,
     loinc,
     narrative,
     plain,
-    quantity,
 )
 from shared_nets.writers.result_json import result_as_dict, to_json_bytes
-from shared_nets.writers.result_words import (
-    KidneyMeasure,
-    estimate_in_words,
-    kidney_measures,
-    result_in_words,
-)
+from shared_nets.writers.result_words import result_in_words
 
 _IDS = uuid.UUID("6a032141-d74c-412f-874a-be7eba6d7ecd")
-_ESTIMATED = "Estimated by a neural network from the image and clinical values; not measured in a laboratory."
-_COMPUTED = "CKD-EPI 2021 equation, applied to an estimated creatinine; no creatinine was measured."
-_MEASURED = "Measured in a mask of the kidneys on the image."
+#: What is particular to each kind of result.
+_CONTENTS: dict[type, Callable[[Any], ReportContent]] = {
+    CKDResult: ckd_report,
+    KidneyResult: kidney_report,
+    LesionResult: lesion_report,
+}
 
 
 class SourceHeader(TypedDict, total=False):
@@ -91,6 +86,7 @@ class _Report:
     def __init__(self, result: StudyResult, instant: str, header: SourceHeader) -> None:
         self.result, self.instant, self.header = result, instant, header
         content = {"result": result_as_dict(result), "instant": instant, "header": dict(header)}
+        self._content = _CONTENTS[type(result)](result)
         self._seed = hashlib.sha256(to_json_bytes(content)).hexdigest()
         self._imaged_on = fhir_date(header.get("study_date", ""))
         image = result.provenance.image
@@ -100,7 +96,7 @@ class _Report:
 
     def bundle(self) -> Json:
         """Put report first, then what it refers to, then where it comes from."""
-        observations = self._observations()
+        observations = {role: self._observation(one) for role, one in self._content.observations.items()}
         resources = {
             "report": self._diagnostic_report(list(observations)),
             "patient": self._patient(),
@@ -142,7 +138,6 @@ class _Report:
             *result.statements,
         ]
         accession = self.header.get("accession_number", "")
-        kind = "CKD staging" if isinstance(result, CKDResult) else "kidney measurement"
         return {
             "resourceType": "DiagnosticReport",
             "meta": for_research(),
@@ -150,7 +145,7 @@ class _Report:
             "basedOn": [_by_accession_number(accession)] if accession else [],
             "status": "preliminary",
             "category": [concept(f"{HL7}/v2-0074", "IMG", "Diagnostic Imaging")],
-            "code": coded([loinc("18748-4")], f"Automated {kind} from CT, research use only"),
+            "code": coded([loinc("18748-4")], self._content.title),
             "subject": self._reference("patient"),
             "effectiveDateTime": self._imaged_on,
             "issued": self.instant,
@@ -203,117 +198,24 @@ class _Report:
             "entity": [{"role": "source", "what": image} for image in (*self._study, *self._series)],
         }
 
-    def _observations(self) -> dict[str, Json]:
-        found = self._ckd_observations(self.result) if isinstance(self.result, CKDResult) else {}
-        return {**found, **{m.name: self._measure(m) for m in kidney_measures(self.result)}}
-
-    def _ckd_observations(self, result: CKDResult) -> dict[str, Json]:
-        found: dict[str, Json] = {}
-        if result.creatinine is not None:
-            found["creatinine"] = self._estimate(
-                coded(
-                    [local("creatinine-estimate"), loinc("2160-0")],
-                    "Serum creatinine, estimated from CT and clinical values (not measured)",
-                ),
-                result.creatinine,
-                method=_ESTIMATED,
-                digits=2,
-            )
-        if result.egfr is not None:
-            found["egfr"] = self._estimate(
-                coded(
-                    [local("egfr-estimate"), loinc("98979-8")],
-                    "eGFR by CKD-EPI 2021 from an estimated creatinine",
-                ),
-                result.egfr,
-                method=_COMPUTED,
-                digits=1,
-                derived_from=[role for role in ("creatinine",) if role in found],
-            )
-        stage = f"KDIGO GFR category {result.stage}, estimated; not a diagnosis of chronic kidney disease"
-        found["stage"] = self._observation(
-            code=coded([local("kdigo-gfr-category-estimate")], "KDIGO GFR category, estimated"),
-            value={"valueCodeableConcept": coded([local(result.stage, f"GFR {result.stage}")], stage)},
-            method=_COMPUTED if "egfr" in found else _ESTIMATED,
-            derived_from=[role for role in ("egfr",) if role in found],
-            components=[
-                {
-                    "code": coded([local(f"probability-{name}")], f"Probability of GFR category {name}"),
-                    "valueQuantity": quantity(probability, "1", digits=3),
-                }
-                for name, probability in result.stage_probabilities.items()
-            ],
-        )
-        return found
-
-    def _estimate(
-        self, code: Json, estimate: Estimate, *, method: str, digits: int, derived_from: Sequence[str] = ()
-    ) -> Json:
-        return self._observation(
-            code=code,
-            value={"valueQuantity": quantity(estimate.value, estimate.unit, digits=digits)},
-            method=method,
-            notes=[f"{code['text']}: {estimate_in_words(estimate, digits=digits)}."],
-            derived_from=derived_from,
-            components=[
-                {
-                    "code": coded(
-                        [local("prediction-interval")], f"{estimate.level:.0%} prediction interval"
-                    ),
-                    "valueRange": {
-                        "low": quantity(estimate.low, estimate.unit, digits=digits),
-                        "high": quantity(estimate.high, estimate.unit, digits=digits),
-                    },
-                },
-                {
-                    "code": coded([local("prediction-interval-level")], "Level of the prediction interval"),
-                    "valueQuantity": quantity(100.0 * estimate.level, "%", digits=1),
-                },
-            ],
-        )
-
-    def _measure(self, measure: KidneyMeasure) -> Json:
-        cut_off = {
-            "code": coded([local("reaches-edge-of-scan")], "Kidney is cut off by the edge of the scan"),
-            "valueBoolean": measure.is_cut_off,
-        }
-        return self._observation(
-            code=coded([local(measure.name), coding(*QUANTITIES[measure.quantity])], measure.words),
-            value={"valueQuantity": quantity(measure.value, measure.unit, digits=1)},
-            method=_MEASURED,
-            notes=["The value is that of the visible part."] if measure.is_cut_off else [],
-            body_site=concept(*BODY_SITES[measure.side]),
-            components=[cut_off] if measure.is_cut_off is not None else [],
-        )
-
-    def _observation(
-        self,
-        *,
-        code: Json,
-        value: Json,
-        method: str,
-        notes: Sequence[str] = (),
-        body_site: Json | None = None,
-        derived_from: Sequence[str] = (),
-        components: Sequence[Json] = (),
-    ) -> Json:
+    def _observation(self, observed: Observed) -> Json:
         warnings = [f"Warning {finding.code}: {finding.message}" for finding in self.result.warnings]
         return {
             "resourceType": "Observation",
             "meta": for_research(),
             "status": "preliminary",
             "category": [concept(f"{HL7}/observation-category", "imaging", "Imaging")],
-            "code": code,
+            "code": observed.code,
             "subject": self._reference("patient"),
             "effectiveDateTime": self._imaged_on,
             "issued": self.instant,
-            **value,
-            "note": [{"text": plain(text)} for text in (self.result.notice, *notes, *warnings)],
-            "bodySite": body_site,
-            "method": {"text": method},
+            **observed.value,
+            "note": [{"text": plain(text)} for text in (self.result.notice, *observed.notes, *warnings)],
+            "bodySite": observed.body_site,
+            "method": {"text": observed.method},
             "device": self._reference("device"),
-            "derivedFrom": [*(self._reference(role) for role in derived_from), *self._study],
-            "component": list(components),
+            "derivedFrom": [*(self._reference(role) for role in observed.derived_from), *self._study],
+            "component": list(observed.components),
         }
 
 

@@ -1,4 +1,4 @@
-"""The small parts of FHIR R4 resources: codes and their systems, quantities, dates, names, plain text.
+"""The small parts of FHIR R4 resources: codes and their systems, quantities, dates, names, observations.
 
 Codes: LOINC (loinc.org, © Regenstrief Institute and the LOINC Committee, used under its licence), SNOMED CT
 as the DICOM standard uses it, UCUM units, terms of DICOM and HL7, and local codes for what has none.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -50,6 +51,42 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 Json = dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """One observation, without what all observations of a result share.
+
+    Args:
+        code: what was observed.
+        value: the value under the name of its type, or why there is none.
+        method: how.
+        notes: sentences about it.
+        body_site: where in the body.
+        derived_from: names of observations of the same result that it was computed from.
+        components: values that belong to it.
+    """
+
+    code: Json
+    value: Json
+    method: str
+    notes: Sequence[str] = ()
+    body_site: Json | None = None
+    derived_from: Sequence[str] = ()
+    components: Sequence[Json] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContent:
+    """What is particular to the report of one kind of result.
+
+    Args:
+        title: what the report is.
+        observations: by the name that others derive from.
+    """
+
+    title: str
+    observations: Mapping[str, Observed]
+
+
 def coding(system: str, code: str, display: str | None = None) -> Json:
     """Write a code of a system, with its name where it has one."""
     return {"system": system, "code": code, **({"display": display} if display else {})}
@@ -73,6 +110,14 @@ def coded(codings: Sequence[Json], text: str) -> Json:
 def concept(system: str, code: str, display: str) -> Json:
     """Write a concept of one code."""
     return {"coding": [coding(system, code, display)]}
+
+
+def probability_component(name: str, words: str, probability: float) -> Json:
+    """Write the probability of one answer, ``name``, as a component of the observation that it belongs to."""
+    return {
+        "code": coded([local(f"probability-{name}")], words),
+        "valueQuantity": quantity(probability, "1", digits=3),
+    }
 
 
 def quantity(value: float, unit: str, *, digits: int) -> Json:

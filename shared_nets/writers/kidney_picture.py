@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from shared_nets.types import KIDNEY_SIDES, KidneyResult
-from shared_nets.writers.picture_parts import FAINT, INK, Legend, result_picture
+from shared_nets.writers.picture_parts import FAINT, INK, Legend, slices_picture
 
 LABELS: Legend = {
     1: (KIDNEY_SIDES[1], "#ffb000"), 2: (KIDNEY_SIDES[2], "#648fff"), 3: (KIDNEY_SIDES[3], "#dc267f"),
@@ -24,14 +24,14 @@ def kidney_picture(
 
     Args:
         result: what to draw.
-        slices: as :func:`shared_nets.writers.picture_parts.result_picture` takes them, with the labels 1
+        slices: as :func:`shared_nets.writers.picture_parts.slices_picture` takes them, with the labels 1
             right and 2 left kidney.
         dots_per_inch: resolution.
 
     Returns:
         A PNG file's bytes; equal input gives equal bytes.
     """
-    return result_picture(
+    return slices_picture(
         result,
         slices,
         title="Kidney segmentation",

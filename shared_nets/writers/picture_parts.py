@@ -1,4 +1,4 @@
-"""What every picture of a result shares: slices with outlines on the left, words on the right."""
+"""What every picture of a result shares: images on the left (slices with outlines), words on the right."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.gridspec import GridSpec
 from matplotlib.patheffects import withStroke
 
 from shared_nets.types import Finding, StudyResult
@@ -27,7 +28,7 @@ Breaker = Callable[[str, float, int], list[str]]
 Legend = Mapping[int, tuple[str, str]]
 
 
-def result_picture(
+def slices_picture(
     result: StudyResult,
     slices: Sequence[Mapping[str, Any]],
     *,
@@ -53,12 +54,56 @@ def result_picture(
     Returns:
         A PNG file's bytes; equal input gives equal bytes.
     """
+
+    def draw_slices(figure: Figure, grid: GridSpec) -> None:
+        shown = list(slices)[:MAX_PANELS]
+        for panel in range(MAX_PANELS):
+            axes = figure.add_subplot(grid[panel // 2, panel % 2])
+            axes.set_axis_off()
+            if panel < len(shown):
+                _draw_slice(axes, shown[panel], legend)
+
+    return result_picture(
+        result,
+        title=title,
+        draw_images=draw_slices,
+        draw_numbers=draw_numbers,
+        leading_lines=leading_lines,
+        dots_per_inch=dots_per_inch,
+    )
+
+
+def result_picture(
+    result: StudyResult,
+    *,
+    title: str,
+    draw_images: Callable[[Figure, GridSpec], None],
+    draw_numbers: Callable[[Axes], None],
+    leading_lines: Sequence[str] = (),
+    height_ratios: tuple[float, float] = (1.0, 1.0),
+    dots_per_inch: int,
+) -> bytes:
+    """Draw images, numbers, warnings, a statement and the notice.
+
+    Args:
+        result: what to draw.
+        title: what the picture is of.
+        draw_images: draws the left side, in the first two columns and both rows of the grid.
+        draw_numbers: draws the upper two thirds of the right side, in axes from 0 to 1.
+        leading_lines: lines above the warnings.
+        height_ratios: of the two rows.
+        dots_per_inch: resolution.
+
+    Returns:
+        A PNG file's bytes; equal input gives equal bytes.
+    """
     figure = Figure(figsize=(12.4, 7.2), dpi=dots_per_inch, facecolor=BACKGROUND)
     canvas = FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         2,
         3,
         width_ratios=(1, 1, 1.15),
+        height_ratios=height_ratios,
         left=0.01,
         right=0.985,
         top=0.93,
@@ -66,18 +111,13 @@ def result_picture(
         wspace=0.03,
         hspace=0.09,
     )
-    shown = list(slices)[:MAX_PANELS]
-    for panel in range(MAX_PANELS):
-        axes = figure.add_subplot(grid[panel // 2, panel % 2])
-        axes.set_axis_off()
-        if panel < len(shown):
-            _draw_slice(axes, shown[panel], legend)
+    draw_images(figure, grid)
     numbers = figure.add_subplot(grid[:, 2])
     numbers.set_axis_off()
     numbers.set_xlim(0, 1)
     numbers.set_ylim(0, 1)
     draw_numbers(numbers)
-    _draw_words(numbers, result, leading_lines, _breaker(canvas, 0.95 * numbers.bbox.width))
+    _draw_words(numbers, result, leading_lines, text_breaker(numbers))
     (headline,) = _breaker(canvas, 0.98 * figure.bbox.width, weight="bold")(
         f"{title} · {result.study_id}", 13, 1
     )
@@ -88,6 +128,14 @@ def result_picture(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor=BACKGROUND, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def text_breaker(axes: Axes, *, weight: str = "normal") -> Breaker:
+    """Break texts so that they fit into axes; one that needs too many lines ends in an ellipsis."""
+    canvas = axes.figure.canvas
+    if not isinstance(canvas, FigureCanvasAgg):
+        raise ValueError(f"axes must be on a canvas that measures text, got {type(canvas).__name__}.")
+    return _breaker(canvas, 0.95 * axes.bbox.width, weight=weight)
 
 
 def _bundle_in_words(result: StudyResult) -> str:

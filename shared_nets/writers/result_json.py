@@ -11,10 +11,15 @@ from typing import Any
 import jsonschema
 
 from shared_nets.refusals import InputRefused
-from shared_nets.types import RESEARCH_USE_ONLY, CKDResult, KidneyResult, StudyResult
+from shared_nets.types import RESEARCH_USE_ONLY, CKDResult, KidneyResult, LesionResult, StudyResult
 
 _SCHEMAS = Path(__file__).parent / "schemas"
-_SCHEMA_NAMES: dict[type, str] = {CKDResult: "ckd_result", KidneyResult: "kidney_result"}
+#: Schema of each kind of result.
+SCHEMA_NAMES: dict[type, str] = {
+    CKDResult: "ckd_result",
+    KidneyResult: "kidney_result",
+    LesionResult: "lesion_result",
+}
 
 
 def result_as_dict(result: StudyResult) -> dict[str, Any]:
@@ -24,14 +29,13 @@ def result_as_dict(result: StudyResult) -> dict[str, Any]:
         result: the frozen result.
 
     Returns:
-        A dictionary valid under the schema of its kind, ``schemas/ckd_result.schema.json`` or
-        ``schemas/kidney_result.schema.json``.
+        A dictionary valid under the schema of its kind, one of :data:`SCHEMA_NAMES` in ``schemas/``.
 
     Raises:
         jsonschema.ValidationError: the result is not what the schema promises its readers.
     """
     content = json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False, default=_plain))
-    jsonschema.validate(content, _schema(_SCHEMA_NAMES[type(result)]))
+    jsonschema.validate(content, _schema(SCHEMA_NAMES[type(result)]))
     return content
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
-import html
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from shared_nets.types import CKDResult, Estimate, Finding, StudyResult
-from shared_nets.writers.result_words import (
-    STAGE_RANGES,
-    interval_in_words,
-    kidney_measures,
-    result_in_words,
-    unit_in_words,
+from shared_nets.types import CKDResult, Finding, KidneyResult, LesionResult, StudyResult
+from shared_nets.writers.kidney_page import ckd_page, kidney_page
+from shared_nets.writers.lesion_page import lesion_page
+from shared_nets.writers.page_parts import (
+    PageContent,
+    escaped,
+    finding_list,
+    named_table,
+    notice_box,
+    section,
+    tag,
+    text_list,
+    warning_box,
 )
 
 #: Colours of text and ground by name, for a light and a dark display.
@@ -77,6 +81,14 @@ thead th, .sizes, .bars { overflow-wrap: normal; }
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
+#: What is particular to each kind of result.
+_CONTENTS: dict[type, Callable[[Any], PageContent]] = {
+    CKDResult: ckd_page,
+    KidneyResult: kidney_page,
+    LesionResult: lesion_page,
+}
+
+
 def result_page(result: StudyResult, *, picture_png: bytes | None) -> bytes:
     """Write a result as one HTML page for people.
 
@@ -87,19 +99,21 @@ def result_page(result: StudyResult, *, picture_png: bytes | None) -> bytes:
     Returns:
         A self-contained HTML file in UTF-8. Equal input gives equal bytes. Texts of the result stay texts.
     """
-    kind = "CKD staging" if isinstance(result, CKDResult) else "Kidney measurement"
-    title = f"{kind} · {result.study_id}"
+    content = _CONTENTS[type(result)](result)
+    title = f"{content.kind} · {result.study_id}"
     parts = [
-        _notice(result.notice),
-        _tag("h1", title),
-        *_headline(result),
+        notice_box(result.notice),
+        tag("h1", title),
+        f'<p class="faint">{escaped(content.question)}</p>',
+        f'<p class="answer">{escaped(content.answer)}</p>',
+        tag("p", content.lead),
+        *content.before_warnings,
         _warnings(result.warnings),
-        _picture(result, picture_png),
-        *(_ckd_sections(result) if isinstance(result, CKDResult) else []),
-        *_kidneys(result),
-        *_section("What this cannot show", _list(result.statements)),
+        _picture(content.alternative, picture_png),
+        *content.sections,
+        *section("What this cannot show", text_list(result.statements)),
         *_provenance(result),
-        _notice(result.notice),
+        notice_box(result.notice),
     ]
     head = [
         '<meta charset="utf-8">',
@@ -108,8 +122,8 @@ def result_page(result: StudyResult, *, picture_png: bytes | None) -> bytes:
         '<meta name="color-scheme" content="light dark">',
         '<meta name="referrer" content="no-referrer">',
         '<meta name="robots" content="noindex">',
-        _tag("title", title),
-        f"<style>{_variables()}{_STYLE}</style>",
+        tag("title", title),
+        f"<style>{_variables()}{_STYLE}{content.style}</style>",
     ]
     body = "\n".join(part for part in parts if part)
     page = ["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", "<main>", body,
@@ -117,112 +131,15 @@ def result_page(result: StudyResult, *, picture_png: bytes | None) -> bytes:
     return ("\n".join(page) + "\n").encode()
 
 
-def _headline(result: StudyResult) -> list[str]:
-    if isinstance(result, CKDResult):
-        answer = f"{result.stage} (estimated)"
-        label = "KDIGO GFR category, estimated; not a diagnosis of chronic kidney disease"
-    else:
-        found = (f"{side} {kidney.volume_ml:.0f} mL" for side, kidney in result.kidneys.items())
-        answer = " · ".join(found) or "No kidney found"
-        label = "Volume of each kidney that was found"
-    return [
-        f'<p class="faint">{_text(label)}</p>',
-        f'<p class="answer">{_text(answer)}</p>',
-        _tag("p", result_in_words(result)),
-    ]
-
-
 def _warnings(warnings: Sequence[Finding]) -> str:
-    if not warnings:
-        return "<p>No warnings.</p>"
-    return (
-        '<section class="warnings" aria-labelledby="warnings"><h2 id="warnings">Warnings</h2>'
-        f"{_findings(warnings)}</section>"
-    )
+    return warning_box("Warnings", "warnings", warnings) if warnings else "<p>No warnings.</p>"
 
 
-def _picture(result: StudyResult, png: bytes | None) -> str:
+def _picture(alternative: str, png: bytes | None) -> str:
     if png is None:
         return ""
-    alternative = (
-        "Slices of the image with the kidneys outlined, in radiological orientation: the patient's right is "
-        f"on the left. {result_in_words(result)}"
-    )
     data = base64.b64encode(png).decode("ascii")
-    return f'<figure><img src="data:image/png;base64,{data}" alt="{_text(alternative)}"></figure>'
-
-
-def _ckd_sections(result: CKDResult) -> list[str]:
-    numbers = [
-        _estimate_row("Serum creatinine, estimated", result.creatinine, digits=2),
-        _estimate_row("eGFR, CKD-EPI 2021", result.egfr, digits=0),
-    ]
-    used = [
-        [_words(name), _clinical_value(entry), entry.get("source") or ""]
-        for name, entry in result.clinical_used.items()
-    ]
-    caption = "Estimates, not measured in a laboratory"
-    missing = ", ".join(_words(name) for name in result.clinical_missing)
-    slices = result.slices
-    seen = (
-        f"{sum(slices.is_valid)} slices of the {slices.num_kidney_slices} that show kidney, "
-        f"from {min(slices.positions_mm):.1f} to {max(slices.positions_mm):.1f} mm along the body."
-        if slices.positions_mm
-        else f"{sum(slices.is_valid)} slices of the {slices.num_kidney_slices} that show kidney."
-    )
-    return [
-        *_section("Numbers", _table(caption, ["Quantity", "Value", "Interval"], numbers, kind="sizes")),
-        *_section("Probability of each GFR category", _stage_bars(result)),
-        *_section(
-            "Inputs",
-            _table("Clinical values used", ["Name", "Value", "Source"], used, kind="names"),
-            _tag("p", f"Missing ({len(result.clinical_missing)}): {missing}.") if missing else "",
-            _tag("p", f"Image: {seen}"),
-        ),
-    ]  # fmt: skip
-
-
-def _clinical_value(entry: Mapping[str, Any]) -> str:
-    value, unit = entry["value"], entry.get("unit") or ""
-    number = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{number} {unit_in_words(unit)}".strip()
-
-
-def _estimate_row(name: str, estimate: Estimate | None, *, digits: int) -> list[str]:
-    if estimate is None:
-        return [name, "not estimated by this network", ""]
-    value = f"{estimate.value:.{digits}f} {unit_in_words(estimate.unit)}"
-    return [name, value, interval_in_words(estimate, digits=digits)]
-
-
-def _stage_bars(result: CKDResult) -> str:
-    rows = []
-    for stage, probability in result.stage_probabilities.items():
-        chosen = ' class="chosen"' if stage == result.stage else ""
-        bar = f'<span class="track"><span class="bar" style="width:{100 * probability:.1f}%"></span></span>'
-        rows.append(
-            f'<tr{chosen}><th scope="row">{_text(stage)}</th>'
-            f'<td class="number">{_text(STAGE_RANGES[stage])}</td>'
-            f'<td class="number">{probability:.0%}</td><td aria-hidden="true">{bar}</td></tr>'
-        )
-    names = '<th scope="col">Category</th><th scope="col">eGFR</th><th scope="col">Probability</th><td></td>'
-    caption = "<caption>eGFR in mL/min/1.73 m²; the estimate's category in bold</caption>"
-    return (
-        f'<table class="bars">{caption}<thead><tr>{names}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-    )
-
-
-def _kidneys(result: StudyResult) -> list[str]:
-    rows = [
-        [
-            measure.words,
-            f"{measure.value:.1f} {unit_in_words(measure.unit)}"
-            + (" (visible part; cut off by the edge of the scan)" if measure.is_cut_off else ""),
-        ]
-        for measure in kidney_measures(result)
-    ]
-    table = _table("Measured in the mask", ["Size", "Value"], rows, kind="sizes") if rows else "<p>None.</p>"
-    return _section("Kidneys", table)
+    return f'<figure><img src="data:image/png;base64,{data}" alt="{escaped(alternative)}"></figure>'
 
 
 def _provenance(result: StudyResult) -> list[str]:
@@ -233,77 +150,14 @@ def _provenance(result: StudyResult) -> list[str]:
         **{f"weights {name}, sha256": digest for name, digest in made.weights_sha256.items()},
     }
     tables = [
-        _named("Software", software),
-        _named("Packages", made.packages),
-        _named("Image", made.image),
-        _named("Mask", made.mask),
-        _named("Thresholds", made.thresholds),
+        named_table("Software", software),
+        named_table("Packages", made.packages),
+        named_table("Image", made.image),
+        named_table("Mask", made.mask),
+        named_table("Thresholds", made.thresholds),
     ]
-    repairs = _findings(made.repairs) if made.repairs else "<p>None.</p>"
-    return _section("Provenance", *tables, "<h3>Repairs</h3>", repairs)
-
-
-def _named(caption: str, values: Mapping[str, Any]) -> str:
-    rows = [[name, value] for name, value in _flat(values)]
-    return _table(caption, ["Name", "Value"], rows, kind="names") if rows else ""
-
-
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, str]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{name}: ")
-        else:
-            words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_plain)
-            yield before + name, "not set" if value is None else words
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)
-
-
-def _section(heading: str, *parts: str) -> list[str]:
-    return [f"<section><h2>{_text(heading)}</h2>", *(part for part in parts if part), "</section>"]
-
-
-def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "") -> str:
-    names = "".join(f'<th scope="col">{_text(column)}</th>' for column in columns)
-    lines = "".join(
-        f'<tr><th scope="row">{_name(name)}</th>{"".join(_tag("td", cell) for cell in cells)}</tr>'
-        for name, *cells in rows
-    )
-    opening = f'<table class="{kind}">' if kind else "<table>"
-    head = f"<caption>{_text(caption)}</caption><thead><tr>{names}</tr></thead>"
-    return f"{opening}{head}<tbody>{lines}</tbody></table>"
-
-
-def _findings(findings: Sequence[Finding]) -> str:
-    items = (f"<li>{_text(one.message)} <code>{_text(one.code)}</code></li>" for one in findings)
-    return f"<ul>{''.join(items)}</ul>"
-
-
-def _list(texts: Sequence[str]) -> str:
-    return f"<ul>{''.join(_tag('li', text) for text in texts)}</ul>"
-
-
-def _notice(text: str) -> str:
-    return f'<p class="notice" role="note">{_text(text)}</p>'
-
-
-def _tag(name: str, text: str) -> str:
-    return f"<{name}>{_text(text)}</{name}>"
-
-
-def _text(text: object) -> str:
-    return html.escape(str(text))
-
-
-def _name(text: str) -> str:
-    """A name that may break behind its underscores."""
-    return _text(text).replace("_", "_<wbr>")
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+    repairs = finding_list(made.repairs) if made.repairs else "<p>None.</p>"
+    return section("Provenance", *tables, "<h3>Repairs</h3>", repairs)
 
 
 def _variables() -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Literal
 
-from shared_nets.types import CKDResult, Estimate, KidneyResult, StudyResult
+from shared_nets.types import CKDResult, Estimate, KidneyResult, LesionResult, StudyResult
+from shared_nets.writers.lesion_words import label_in_words, lesion_in_words, probability_in_words
 
 #: UCUM units as people write them.
 UNIT_WORDS = {"mL/min/{1.73_m2}": "mL/min/1.73 m²", "[hnsf'U]": "HU", "1": ""}
@@ -50,7 +52,7 @@ class KidneyMeasure:
         return self.name.replace("-", " ").capitalize()
 
 
-def kidney_measures(result: StudyResult) -> tuple[KidneyMeasure, ...]:
+def kidney_measures(result: CKDResult | KidneyResult) -> tuple[KidneyMeasure, ...]:
     """List the sizes that a result holds.
 
     A tumour or cyst of no size is left out: a mask without labels for them looks the same as one in which
@@ -87,23 +89,32 @@ def estimate_in_words(estimate: Estimate, *, digits: int) -> str:
     return f"{number} ({interval_in_words(estimate, digits=digits)})"
 
 
+@singledispatch
 def result_in_words(result: StudyResult) -> str:
-    """Say in one sentence what a result says.
+    """Say in a sentence or a few what a result says.
 
     Args:
         result: the result.
 
     Returns:
-        A sentence that calls an estimate an estimate.
+        Words that call an estimate an estimate.
     """
-    if isinstance(result, CKDResult):
-        probability = f"probability {result.stage_probabilities[result.stage]:.0%}"
-        parts = [f"Estimated KDIGO GFR category {result.stage} ({probability})"]
-        if result.egfr is not None:
-            parts.append(f"eGFR {estimate_in_words(result.egfr, digits=0)}")
-        if result.creatinine is not None:
-            parts.append(f"creatinine, estimated, {estimate_in_words(result.creatinine, digits=2)}")
-        return "; ".join(parts) + "."
+    raise TypeError(f"result must be of a kind that has words, got {type(result).__name__}.")
+
+
+@result_in_words.register
+def _(result: CKDResult) -> str:
+    probability = f"probability {result.stage_probabilities[result.stage]:.0%}"
+    parts = [f"Estimated KDIGO GFR category {result.stage} ({probability})"]
+    if result.egfr is not None:
+        parts.append(f"eGFR {estimate_in_words(result.egfr, digits=0)}")
+    if result.creatinine is not None:
+        parts.append(f"creatinine, estimated, {estimate_in_words(result.creatinine, digits=2)}")
+    return "; ".join(parts) + "."
+
+
+@result_in_words.register
+def _(result: KidneyResult) -> str:
     if not result.kidneys:
         return "No kidney was found."
     found = [
@@ -111,6 +122,49 @@ def result_in_words(result: StudyResult) -> str:
         for side, kidney in result.kidneys.items()
     ]
     return f"Kidney volumes: {'; '.join(found)}; together {result.total_volume_ml:.0f} mL."
+
+
+@result_in_words.register
+def _(result: LesionResult) -> str:
+    return lesion_in_words(result)
+
+
+@singledispatch
+def result_in_one_line(result: StudyResult) -> str:
+    """Say what a result says in as few words as a log has room for.
+
+    Args:
+        result: the result.
+
+    Returns:
+        One line.
+    """
+    raise TypeError(f"result must be of a kind that has words, got {type(result).__name__}.")
+
+
+@result_in_one_line.register
+def _(result: CKDResult) -> str:
+    if result.creatinine is None or result.egfr is None:
+        return f"KDIGO {result.stage}"
+    return (
+        f"creatinine {result.creatinine.value:.2f} mg/dL "
+        f"({result.creatinine.low:.2f}–{result.creatinine.high:.2f}), "
+        f"eGFR {result.egfr.value:.0f} ({result.egfr.low:.0f}–{result.egfr.high:.0f}), KDIGO {result.stage}"
+    )
+
+
+@result_in_one_line.register
+def _(result: KidneyResult) -> str:
+    found = ", ".join(f"{side} {kidney.volume_ml:.0f} mL" for side, kidney in result.kidneys.items())
+    return f"kidneys: {found or 'none'}"
+
+
+@result_in_one_line.register
+def _(result: LesionResult) -> str:
+    why = "".join(f", {finding.code}" for finding in result.abstentions)
+    classes = ", ".join(result.prediction_set)
+    malignancy = probability_in_words(result.malignancy)
+    return f"{label_in_words(result)}{why}; malignant class {malignancy}, set: {classes}"
 
 
 def _named_measure(name: str, value: float) -> KidneyMeasure:
