@@ -19,7 +19,7 @@ from torch import Tensor
 _LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
 _TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _FROM_YIQ = torch.linalg.inv(_TO_YIQ.double()).float()
-_DRAWS = 13  # uniform numbers an image takes
+_DRAWS = 14  # uniform numbers an image takes
 
 
 class RandomDermoscopyBatch:
@@ -36,6 +36,8 @@ class RandomDermoscopyBatch:
         contrast: likewise, the distance from the image's mean grey.
         saturation: likewise, the distance from grey.
         hue: largest turn of the hue, in full circles (0.02 is 7.2°), about the grey axis of YIQ.
+        exact_share: share of images that are only mirrored and turned by quarters, which changes no value;
+            resampled images are softer than those that the network meets later.
         cutout: a square of up to this share of the side is painted in the image's mean colour; 0 for none.
         seed: with the step it determines everything that is drawn.
 
@@ -53,6 +55,7 @@ class RandomDermoscopyBatch:
         contrast: float = 0.2,
         saturation: float = 0.2,
         hue: float = 0.02,
+        exact_share: float = 0.0,
         cutout: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -63,6 +66,7 @@ class RandomDermoscopyBatch:
         self.contrast = _within("contrast", contrast, 1.0)
         self.saturation = _within("saturation", saturation, 1.0)
         self.hue = _within("hue", hue, 0.5)
+        self.exact_share = _within("exact_share", exact_share, 1.0)
         self.cutout = _within("cutout", cutout, 1.0)
         self.seed = _whole("seed", seed)
         self._step = 0
@@ -105,27 +109,26 @@ class RandomDermoscopyBatch:
         rng = np.random.default_rng([self.seed, self.step])
         draws = torch.from_numpy(rng.random((images.shape[0], _DRAWS), dtype=np.float32)).to(images.device)
         self.step += 1
-        out = self._moved(images.float(), draws[:, :6])
+        out = self._moved(images.float(), draws[:, :6], is_free=draws[:, 13] >= self.exact_share)
         out = self._recoloured(out, draws[:, 6:10])
         if self.cutout > 0:
-            out = self._cut(out, draws[:, 10:])
+            out = self._cut(out, draws[:, 10:13])
         return out.to(images.dtype)
 
-    def _moved(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Turn, mirror, scale and shift in one resampling."""
+    def _moved(self, images: Tensor, draws: Tensor, *, is_free: Tensor) -> Tensor:
+        """Turn, mirror, scale and shift in one resampling; only by quarters where ``is_free`` is false."""
         height, width = images.shape[-2:]
         quarter = torch.floor(draws[:, 0] * 4.0) * (math.pi / 2.0)
-        angle = quarter + _signed(draws[:, 1]) * math.radians(self.max_turn_degrees)
-        scale = torch.exp(_signed(draws[:, 2]) * math.log1p(self.max_scale))
+        angle = quarter + is_free * _signed(draws[:, 1]) * math.radians(self.max_turn_degrees)
+        scale = torch.exp(is_free * _signed(draws[:, 2]) * math.log1p(self.max_scale))
+        shift = is_free[:, None] * _signed(draws[:, 4:6]) * 2 * self.max_shift  # (B, 2)
         mirror = torch.where(draws[:, 3] < 0.5, -1.0, 1.0)
         cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
         aspect = height / width  # of one step along rows to one along columns, in normalised coordinates
         theta = torch.stack(
             [
-                torch.stack(
-                    [mirror * cos, -mirror * sin * aspect, _signed(draws[:, 4]) * 2 * self.max_shift], 1
-                ),
-                torch.stack([sin / aspect, cos, _signed(draws[:, 5]) * 2 * self.max_shift], 1),
+                torch.stack([mirror * cos, -mirror * sin * aspect, shift[:, 0]], 1),
+                torch.stack([sin / aspect, cos, shift[:, 1]], 1),
             ],
             dim=1,
         )  # (B, 2, 3)

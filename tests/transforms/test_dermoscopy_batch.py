@@ -131,3 +131,11 @@ def test_other_shapes_and_types_are_refused(images):
 def test_arguments_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must"):
         RandomDermoscopyBatch(**{name: value})
+
+
+def test_exact_images_are_mirrored_and_turned_by_quarters_only():
+    images = torch.rand(16, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    change = RandomDermoscopyBatch(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, exact_share=1.0)
+    for before, after in zip(images, change(images), strict=True):
+        turned = [torch.rot90(x, k, (1, 2)) for x in (before, before.flip(2)) for k in range(4)]
+        assert min(float((after - x).abs().max()) for x in turned) < 1e-5
