@@ -15,15 +15,65 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Literal, overload
+import os
+from typing import Literal, get_args, overload
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from shared_nets.blocks.selective_scan_cuda import has_cuda_kernel, scan_by_cuda_kernel
+from shared_nets.blocks.selective_scan_extension import extension_problem, scan_by_extension
 from shared_nets.blocks.selective_scan_torch import scan_in_blocks
 
 ScanBackend = Literal["auto", "cuda", "extension", "torch", "reference"]
+#: Environment variable that names the backend where the program does not.
+SCAN_VARIABLE = "SHARED_NETS_SCAN"
+_pinned: ScanBackend = "auto"
+
+
+def set_scan_backend(backend: ScanBackend) -> None:
+    """Choose what ``backend="auto"`` means in this process; ``auto`` undoes it.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    global _pinned
+    _pinned = _known(backend, "backend")
+
+
+def scan_backend_in_use(device: str | torch.device = "cpu") -> ScanBackend:
+    """Name the backend that scans float32 inputs on a device, as a result's provenance should state it.
+
+    The first call may compile the extension.
+    """
+    return _choose("auto", torch.device(device), torch.float32, is_constant=False)
+
+
+def _known(name: str, argument: str) -> ScanBackend:
+    if name not in get_args(ScanBackend):
+        raise ValueError(f"{argument} must be one of {', '.join(get_args(ScanBackend))}, got {name!r}.")
+    return name  # type: ignore[return-value]
+
+
+def _choose(
+    asked: ScanBackend, device: torch.device, compute: torch.dtype, *, is_constant: bool
+) -> ScanBackend:
+    """Turn ``auto`` into a backend, by the pin, the environment, and what can; a name given is kept.
+
+    A pinned backend scans what it can; only what an argument names must.
+    """
+    if _known(asked, "backend") != "auto":
+        return asked
+    wanted = _pinned if _pinned != "auto" else _known(os.environ.get(SCAN_VARIABLE, "auto"), SCAN_VARIABLE)
+    if wanted in ("torch", "reference"):
+        return wanted
+    if compute == torch.float32:
+        if device.type == "cuda" and wanted != "extension" and has_cuda_kernel():
+            return "cuda"
+        if device.type == "cpu" and wanted != "cuda" and not is_constant and extension_problem() is None:
+            return "extension"
+    return "torch"
 
 
 # fmt: off
@@ -69,28 +119,45 @@ def selective_scan(
         delta_bias: added to ``delta`` first, ``(D,)``.
         delta_softplus: whether ``delta`` then passes through softplus.
         return_last_state: whether to return the state after the last token, too.
-        backend: which implementation; ``auto`` takes the fastest that can.
+        backend: which implementation. ``cuda`` is mamba-ssm's kernel, ``extension`` the C++ one, ``torch``
+            needs neither, ``reference`` is there to be read. ``auto`` is what :func:`set_scan_backend` or the
+            variable ``SHARED_NETS_SCAN`` says, and without them the first of these that can.
 
     Returns:
         Output ``(B, D, L)`` in the type of ``u``; with ``return_last_state`` also the state ``(B, D, N)``.
 
     Raises:
-        ValueError: a shape does not fit, or an input is complex.
+        ValueError: a shape does not fit, an input is complex, or the backend named cannot take these inputs.
+        RuntimeError: the backend named is not usable on this machine.
     """
     _check(u, delta, A, B, C, D, z, delta_bias)
     dtype, compute = u.dtype, torch.float64 if u.dtype == torch.float64 else torch.float32
-    scan = _scan_reference if backend == "reference" else scan_in_blocks
+    is_constant = B.ndim == 2 or C.ndim == 2
+    chosen = _choose(backend, u.device, compute, is_constant=is_constant)
     with torch.autocast(u.device.type, enabled=False):
-        u, delta, A, B, C = (tensor.to(compute) for tensor in (u, delta, A, B, C))
-        if delta_bias is not None:
-            delta = delta + delta_bias.to(compute)[:, None]
-        if delta_softplus:
-            delta = F.softplus(delta)
-        y, last_state = scan(u, delta, A, _grouped(B), _grouped(C))
-        if D is not None:
-            y = y + u * D.to(compute)[:, None]
-        if z is not None:
-            y = y * F.silu(z.to(compute))
+        u, delta, A = _plain(u, compute), _plain(delta, compute), _plain(A, compute)
+        B, C = _grouped(_plain(B, compute)), _grouped(_plain(C, compute))
+        D, z, delta_bias = (None if x is None else _plain(x, compute) for x in (D, z, delta_bias))
+        if chosen == "cuda":
+            y, last_state = scan_by_cuda_kernel(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+        elif chosen == "extension":
+            if is_constant or compute != torch.float32 or u.device.type != "cpu":
+                raise ValueError(
+                    "Inputs must be at most float32, on the CPU, and B and C vary over tokens for backend "
+                    f"'extension', got {dtype} on {u.device} with B {tuple(B.shape)} and C {tuple(C.shape)}."
+                )
+            y, last_state = scan_by_extension(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+        else:
+            scan = _scan_reference if chosen == "reference" else scan_in_blocks
+            if delta_bias is not None:
+                delta = delta + delta_bias[:, None]
+            if delta_softplus:
+                delta = F.softplus(delta)
+            y, last_state = scan(u, delta, A, B, C)
+            if D is not None:
+                y = y + u * D[:, None]
+            if z is not None:
+                y = y * F.silu(z)
     out = y.to(dtype)
     return (out, last_state) if return_last_state else out
 
@@ -111,6 +178,11 @@ def _scan_reference(
         h = torch.exp(step * A) * h + step * B[..., t] * u[:, :, t, None]  # (B, D, N)
         y.append((h * C[..., t]).sum(dim=-1))  # (B, D)
     return torch.stack(y, dim=-1) if y else torch.zeros_like(u), h  # (B, D, L), (B, D, N)
+
+
+def _plain(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Take what a subclass carries along off a tensor: it would slow every operation down."""
+    return x.as_subclass(Tensor).to(dtype)
 
 
 def _grouped(projection: Tensor) -> Tensor:
@@ -138,7 +210,7 @@ def _check(
     if u.ndim != 3:
         raise ValueError(f"u must be shaped (B, D, L), got {tuple(u.shape)}.")
     if A.ndim != 2 or A.shape[0] != u.shape[1]:
-        raise ValueError(f"A must be shaped (D, N) with D {u.shape[1]}, got {A.shape}.")
+        raise ValueError(f"A must be shaped (D, N) with D {u.shape[1]}, got {tuple(A.shape)}.")
     batch, channels, length = u.shape
     states = A.shape[1]
     given = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias}
