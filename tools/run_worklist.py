@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--bundle_root", type=Path, help="folder of the bundle")
     inputs = parser.add_mutually_exclusive_group()
-    inputs.add_argument("--dataset_dir", type=Path, help="folder whose subfolders are studies")
+    inputs.add_argument("--dataset_dir", type=Path, help="folder of studies, or of photographs")
     inputs.add_argument("--datalist", type=Path, help="JSON list of studies")
     parser.add_argument("--datalist_key", help="key of the list inside a JSON object")
     parser.add_argument(

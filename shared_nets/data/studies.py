@@ -11,11 +11,11 @@ from typing import Any
 
 from monai.data import Dataset
 
+from shared_nets.data.study_folder import PHOTOGRAPH_SUFFIXES, VOLUME_SUFFIXES, studies_in
 from shared_nets.refusals import InputRefused, refusal_behind
 
 logger = logging.getLogger(__name__)
 
-_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".dcm")
 _STUDY_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -35,11 +35,11 @@ def list_studies(
 
     Exactly one of three ways: ``image`` and/or ``mask`` name one study; ``datalist`` names many (a JSON list,
     a JSON object with a list under ``datalist_key``, or a list of dictionaries; relative paths start at
-    ``dataset_dir``, or at the file's folder without one); ``dataset_dir`` alone is a folder whose subfolders
-    are studies, each with ``ct/`` (or ``ct.nii.gz`` …), ``mask.*`` and ``clinical.json`` or ``clinical.csv``.
+    ``dataset_dir``, or at the file's folder without one); ``dataset_dir`` alone is a folder of studies, laid
+    out as :mod:`shared_nets.data.study_folder` shows.
 
     Args:
-        image: path of a CT series or volume.
+        image: path of a CT series or volume, or of a photograph.
         mask: path of a kidney mask.
         clinical: path of clinical values, or the values themselves.
         study_id: name of the study's output folder; by default taken from the image's or mask's name.
@@ -64,7 +64,7 @@ def list_studies(
     if datalist is not None:
         studies = _of_folds(_from_datalist(datalist, datalist_key, dataset_dir), fold, without_fold)
     elif dataset_dir is not None:
-        studies = _from_folder(Path(dataset_dir))
+        studies = [_item(name, parts) for name, parts in studies_in(Path(dataset_dir))]
     else:
         raise InputRefused(
             "INPUT_EMPTY",
@@ -176,38 +176,6 @@ def _of_folds(
     return kept
 
 
-def _from_folder(folder: Path) -> list[dict[str, Any]]:
-    if not folder.is_dir():
-        raise InputRefused(
-            "INPUT_NOT_FOUND", f"There is no folder {folder.name}.", "Check the path given as --dataset_dir."
-        )
-    studies = []
-    for study in sorted(path for path in folder.iterdir() if path.is_dir()):
-        parts: dict[str, Any] = {}
-        for part in ("ct", "mask", "clinical"):
-            suffixes = (".json", ".csv") if part == "clinical" else ("", *_VOLUMES)
-            found = [p for p in (study / f"{part}{suffix}" for suffix in suffixes) if p.exists()]
-            if len(found) > 1:
-                raise InputRefused(
-                    "SERIES_AMBIGUOUS",
-                    f"{study.name} holds more than one {part}: {', '.join(p.name for p in found)}.",
-                    "Keep one of them.",
-                )
-            if found:
-                parts["image" if part == "ct" else part] = str(found[0])
-        if "image" in parts or "mask" in parts:
-            studies.append(_item(study.name, parts))
-        else:
-            logger.warning("%s is skipped: it holds neither ct nor mask.", study.name)
-    if not studies:
-        raise InputRefused(
-            "INPUT_EMPTY",
-            f"{folder.name} holds no study.",
-            "Lay it out as STUDY/ct/, STUDY/mask.nii.gz, STUDY/clinical.json.",
-        )
-    return studies
-
-
 def _item(name: str, parts: Mapping[str, Any]) -> dict[str, Any]:
     clean = _STUDY_ID.sub("_", name).strip("._")
     if not clean:
@@ -219,7 +187,7 @@ def _name_of(path: Any) -> str:
     if not isinstance(path, str | Path):
         return "study"
     stem = Path(path).resolve().name
-    for suffix in sorted(_VOLUMES, key=len, reverse=True):
+    for suffix in sorted({*VOLUME_SUFFIXES, *PHOTOGRAPH_SUFFIXES}, key=len, reverse=True):
         if stem.lower().endswith(suffix):
             return stem[: -len(suffix)] or "study"
     return stem or "study"

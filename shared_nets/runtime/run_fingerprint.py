@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shared_nets.data.study_folder import PHOTOGRAPH_SUFFIXES
 from shared_nets.runtime.checks import check_weights, file_sha256, read_metadata
 from shared_nets.runtime.provenance import BundleProvenance
 
 _PATHS = ("image", "mask", "clinical")
 _READ_WHOLE_BYTES = 2**20
+_READ_PHOTOGRAPH_BYTES = 2**26  # photographs of one camera may have the same name and size
 
 
 def canonical_sha256(content: Any) -> str:
@@ -26,9 +28,9 @@ def input_sha256(study: Mapping[str, Any]) -> str:
     """Hash what a study is made from.
 
     A file counts by its name and size, a folder by the names and sizes of its files, and a file of up to
-    1 MiB that the study names itself (a table of clinical values) by its content too. Reading every pixel
-    would take as long as the work itself, so a large file whose content changes but not its size goes
-    unseen. Where the files lie does not count: a folder that is mounted elsewhere is the same input.
+    1 MiB (a photograph: 64 MiB) that the study names itself by its content too. Reading every pixel would
+    take as long as the work itself, so a large file whose content changes but not its size goes unseen.
+    Where the files lie does not count: a folder that is mounted elsewhere is the same input.
 
     Args:
         study: an item as :func:`shared_nets.data.studies.list_studies` makes it.
@@ -81,6 +83,8 @@ def _files(path: str | os.PathLike[str]) -> list[list[Any]]:
             files = sorted(file for file in top.rglob("*") if file.is_file())
             return [[file.relative_to(top).as_posix(), file.stat().st_size] for file in files]
         size = top.stat().st_size
-        return [[top.name, size, file_sha256(top) if size <= _READ_WHOLE_BYTES else None]]
+        is_photograph = top.suffix.lower() in PHOTOGRAPH_SUFFIXES
+        limit = _READ_PHOTOGRAPH_BYTES if is_photograph else _READ_WHOLE_BYTES
+        return [[top.name, size, file_sha256(top) if size <= limit else None]]
     except OSError:  # not there, or not readable: the bundle will refuse it by its code
         return [[top.name, None]]

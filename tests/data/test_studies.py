@@ -122,7 +122,7 @@ def test_a_folder_without_scan_and_mask_is_skipped_aloud(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         (study,) = list_studies(dataset_dir=str(tmp_path))
     assert study["image"].endswith("ct.nrrd")
-    assert "empty is skipped: it holds neither ct nor mask." in caplog.text
+    assert "empty is skipped: it holds neither ct nor mask nor image." in caplog.text
 
 
 def test_two_masks_in_a_study_are_not_guessed_between(tmp_path):

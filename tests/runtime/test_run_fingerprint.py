@@ -117,3 +117,15 @@ def test_weights_that_are_not_those_of_the_bundle_are_refused(bundle):
     (bundle / "models" / "model.pt").write_bytes(b"other")
     with pytest.raises(InputRefused, match="WEIGHTS_MISMATCH"):
         describe_run(bundle)
+
+
+@pytest.mark.parametrize("name", ["mole.bmp", "mole.DCM"])
+def test_a_photograph_of_equal_name_and_size_is_another_input(tmp_path, name):
+    size = 2**20 + 8
+    for content in (b"a", b"b"):
+        (tmp_path / content.decode()).mkdir()
+        (tmp_path / content.decode() / name).write_bytes(content * size)
+    first, second = (
+        input_sha256({"study_id": "mole", "image": str(tmp_path / folder / name)}) for folder in "ab"
+    )
+    assert first != second

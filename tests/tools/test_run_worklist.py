@@ -159,3 +159,27 @@ def test_the_real_bundle_leaves_its_own_bytes_in_two_shards(tmp_path):
     for path in files:
         assert (tmp_path / "out" / path.relative_to(tmp_path / "direct")).read_bytes() == path.read_bytes()
     assert (tmp_path / "out" / "_worklist" / "quarantine.csv").read_text().count("AGE_UNDER_18") == 1
+
+
+def test_a_folder_of_photographs_is_run_and_a_changed_photograph_is_seen(tmp_path, loaded, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a.jpg", "b.png"):
+        (photos / name).write_bytes(name.encode())
+    (photos / "a.json").write_text('{"age": 50}')
+    given = [
+        "--bundle_root",
+        str(BUNDLE),
+        "--dataset_dir",
+        str(photos),
+        "--output_dir",
+        str(tmp_path / "out"),
+    ]
+    assert run_worklist.main(given) == 0
+    assert capsys.readouterr().out.startswith("2 done, 0 refused, 0 failed, 0 waiting; see ")
+    result = json.loads((tmp_path / "out" / "a" / "result.json").read_bytes())
+    assert result["clinical"] == str(photos / "a.json")
+    (photos / "b.png").write_bytes(b"c.png")
+    assert run_worklist.main(given) == 2
+    assert "1 studies were made from other input" in capsys.readouterr().err
+    assert run_worklist.main([*given, "--redo"]) == 0
