@@ -103,9 +103,9 @@ class Mamba(nn.Module):
             u = F.silu(self.conv1d(u)[..., :length])  # (B, D, L)
         low, B, C = self.x_proj(u.transpose(1, 2)).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta = F.linear(low, self.dt_proj.weight).transpose(1, 2)  # (B, D, L); the scan adds the bias
-        A = -torch.exp(self.A_log.float())  # (D, N)
+        A = decay_rates(self.A_log)  # (D, N)
         B, C = B.transpose(1, 2), C.transpose(1, 2)  # each (B, N, L)
-        return ScanInputs(u, delta, A, B, C, self.D.float(), z, self.dt_proj.bias.float())
+        return ScanInputs(u, delta, A, B, C, self.D, z, self.dt_proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pass tokens ``(B, L, E)`` on to tokens of the same shape."""
@@ -116,6 +116,11 @@ class Mamba(nn.Module):
 def make_a_log(channels: int, states: int) -> Tensor:
     """Make ``log(-A)`` with ``A[d, n] = -(n + 1)``, ``(D, N)`` (S4D-real)."""
     return torch.log(torch.arange(1, states + 1, dtype=torch.float32)).repeat(channels, 1)
+
+
+def decay_rates(a_log: Tensor) -> Tensor:
+    """Give A from the logarithm of its negative, in float32 at least: half precision would be too coarse."""
+    return -torch.exp(a_log.to(torch.promote_types(a_log.dtype, torch.float32)))
 
 
 def init_dt_weight_(weight: Tensor, *, mode: str, scale: float) -> None:
