@@ -136,27 +136,13 @@ class RandomDermoscopyBatch:
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
     def _recoloured(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Change brightness, contrast, saturation and hue: all are one matrix and one offset an image."""
-        luma, to_yiq, from_yiq = (part.to(images.device) for part in (_LUMA, _TO_YIQ, _FROM_YIQ))
-        brightness, contrast, saturation = (
-            1.0 + _signed(draws[:, n]) * most
-            for n, most in enumerate((self.brightness, self.contrast, self.saturation))
-        )  # (B,) each
-        angle = _signed(draws[:, 3]) * (2.0 * math.pi * self.hue)
-        cos, sin, zero = torch.cos(angle) * saturation, torch.sin(angle) * saturation, torch.zeros_like(angle)
-        turn = torch.stack(
-            [
-                torch.stack([torch.ones_like(angle), zero, zero], 1),
-                torch.stack([zero, cos, -sin], 1),
-                torch.stack([zero, sin, cos], 1),
-            ],
-            dim=1,
-        )  # (B, 3, 3), in YIQ: grey stays, chroma grows and turns
-        matrix = (brightness * contrast)[:, None, None] * (from_yiq @ turn @ to_yiq)
-        flat = images.flatten(2)  # (B, 3, P)
-        grey = brightness * torch.einsum("c,bcp->b", luma, flat) / flat.shape[2]
-        offset = ((1.0 - contrast) * grey)[:, None, None].expand(-1, 3, 1)
-        return torch.baddbmm(offset, matrix, flat).clamp_(0.0, 1.0).view_as(images)
+        return recoloured(
+            images,
+            brightness=1.0 + _signed(draws[:, 0]) * self.brightness,
+            contrast=1.0 + _signed(draws[:, 1]) * self.contrast,
+            saturation=1.0 + _signed(draws[:, 2]) * self.saturation,
+            hue=_signed(draws[:, 3]) * self.hue,
+        )
 
     def _cut(self, images: Tensor, draws: Tensor) -> Tensor:
         """Paint one square an image in its mean colour."""
@@ -168,6 +154,39 @@ class RandomDermoscopyBatch:
         in_columns = (columns - draws[:, 2:3]).abs() < half[:, None]  # (B, W)
         hole = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]  # (B, 1, H, W)
         return torch.where(hole, images.mean(dim=(2, 3), keepdim=True), images)
+
+
+def recoloured(
+    images: Tensor, *, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor
+) -> Tensor:
+    """Change brightness, contrast, saturation and hue: together one matrix and one offset an image.
+
+    Args:
+        images: ``(B, 3, H, W)`` floating, 0 … 1.
+        brightness: factor of all intensities, ``(B,)``.
+        contrast: factor of the distance from the image's mean grey, ``(B,)``.
+        saturation: factor of the distance from grey, ``(B,)``.
+        hue: turn about the grey axis of YIQ, full circles, ``(B,)``.
+
+    Returns:
+        The same shape and range.
+    """
+    luma, to_yiq, from_yiq = (part.to(images) for part in (_LUMA, _TO_YIQ, _FROM_YIQ))
+    angle = hue * (2.0 * math.pi)
+    cos, sin, zero = torch.cos(angle) * saturation, torch.sin(angle) * saturation, torch.zeros_like(angle)
+    turn = torch.stack(
+        [
+            torch.stack([torch.ones_like(angle), zero, zero], 1),
+            torch.stack([zero, cos, -sin], 1),
+            torch.stack([zero, sin, cos], 1),
+        ],
+        dim=1,
+    )  # (B, 3, 3), in YIQ: grey stays, chroma grows and turns
+    matrix = (brightness * contrast)[:, None, None] * (from_yiq @ turn @ to_yiq)
+    flat = images.flatten(2)  # (B, 3, P)
+    grey = brightness * torch.einsum("c,bcp->b", luma, flat) / flat.shape[2]
+    offset = ((1.0 - contrast) * grey)[:, None, None].expand(-1, 3, 1)
+    return torch.baddbmm(offset, matrix, flat).clamp_(0.0, 1.0).view_as(images)
 
 
 def _signed(draws: Tensor) -> Tensor:
