@@ -1,4 +1,4 @@
-"""Convert public ViT weights to ours, and account for every name.
+"""Convert public weights to ours, and account for every name.
 
 ``python -m tools.convert_weights --source dinov2 --input FILE --output FILE [--dry-run]``
 """
@@ -9,24 +9,29 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
+from shared_nets.nets.mambaderm import mambaderm, mambaderm_lite
 from shared_nets.nets.vision_transformer import (
-    VisionTransformer,
     vit_base_patch14,
     vit_base_patch14_reg4,
     vit_base_patch16_amos,
     vit_base_patch16_dino,
     vit_small_patch14_reg4,
 )
+from shared_nets.nets.vmamba import vmamba_tiny, vmamba_tiny_s2l5
 from shared_nets.refusals import EXIT_STATUS_REFUSED
 from shared_nets.weights.checkpoint_file import encode_state_dict, read_checkpoint
 from shared_nets.weights.conversion import Conversion, WeightsMismatch, expected_shapes
 from shared_nets.weights.dino import from_dino, from_dinov2_student
 from shared_nets.weights.huggingface_dinov2 import from_huggingface_dinov2
+from shared_nets.weights.mambaderm import from_mambaderm_v1
+from shared_nets.weights.vmamba import from_vmamba
 from shared_nets.writers.atomic_file import write_atomically
 
 
@@ -34,7 +39,7 @@ class Source(NamedTuple):
     """A kind of public file: how its names are mapped, and the networks it may be for."""
 
     convert: Callable[..., Conversion]
-    networks: tuple[Callable[[], VisionTransformer], ...]
+    networks: tuple[Callable[[], nn.Module], ...]
 
 
 _DINOV2_SIZES = (vit_small_patch14_reg4, vit_base_patch14_reg4, vit_base_patch14)
@@ -45,6 +50,10 @@ SOURCES: dict[str, Source] = {
     "cxformer": Source(from_huggingface_dinov2, (vit_small_patch14_reg4, vit_base_patch14_reg4)),
     "dino": Source(from_dino, (vit_base_patch16_dino,)),
     "amos": Source(from_dinov2_student, (vit_base_patch16_amos,)),
+    "vmamba": Source(from_vmamba, (vmamba_tiny, vmamba_tiny_s2l5)),
+    "mambaderm_v1": Source(
+        from_mambaderm_v1, (partial(mambaderm, num_classes=1), partial(mambaderm_lite, num_classes=1))
+    ),
 }
 
 
@@ -100,11 +109,15 @@ def _fit(source: Source, checkpoint: Mapping[str, Any]) -> tuple[str, Conversion
         with torch.device("meta"):
             expected = expected_shapes(make())
         try:
-            return make.__name__, source.convert(checkpoint, expected=expected)
+            return _name(make), source.convert(checkpoint, expected=expected)
         except WeightsMismatch as mismatch:
-            mismatches.append((make.__name__, mismatch))
+            mismatches.append((_name(make), mismatch))
     name, nearest = min(mismatches, key=lambda item: len(item[1].problems))
     raise ValueError(f"{nearest}\n(compared with {name})") from nearest
+
+
+def _name(make: Callable[[], nn.Module]) -> str:
+    return make.func.__name__ if isinstance(make, partial) else make.__name__
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from shared_nets.blocks.position_embedding import resize_position_embedding
 from shared_nets.blocks.tabular_tokens import TableSchema
 from shared_nets.blocks.vision_mamba import VisionMambaLayer
 from shared_nets.nets.lesion_network import ImageTokens, LesionNetwork, initialise_linear
+from shared_nets.nets.vmamba import VMamba, vmamba_tiny
 
 
 class MambaDerm(LesionNetwork):
@@ -144,12 +145,77 @@ class MambaDerm(LesionNetwork):
         x = local
         for layer, drop_path in zip(self.mamba_layers, self.drop_paths, strict=True):
             y = self._run(layer, x)
-            x = x + drop_path(y - x) if self.training else y
+            x = x + drop_path(y - x) if self.training and drop_path.drop_prob else y
         return ImageTokens(local, self.norm(x))
 
     def _positions(self, grid_size: tuple[int, int]) -> Tensor:
         no_class_token = F.pad(self.pos_embed, (0, 0, 1, 0))  # (1, 1 + L, E)
         return resize_position_embedding(no_class_token, grid_size, native_grid_size=self.grid_size)[:, 1:]
+
+
+class MambaDermVMamba(LesionNetwork):
+    """Classify skin lesions by a hierarchical trunk that scans the plane, and attention to metadata.
+
+    The local tokens are the map that enters the trunk's last stage and the global ones the map that leaves
+    it, each brought to the width of the rest, which is that of :class:`MambaDerm`.
+
+    Args:
+        trunk: names and shapes are those of public VMamba weights.
+        num_classes: K.
+        embed_dim: E.
+        num_heads: heads of the attention from image to metadata; ``None`` joins them only before the head.
+        metadata_schema: what a row of metadata holds; ``None`` for images alone.
+        tabular_depth: transformer blocks among the values of a row.
+        modality_dropout_rate: probability that a row of metadata is dropped in training.
+        dropout_rate: dropout in the head.
+        use_checkpoint: start of the attribute of this name: whether blocks are computed again in the backward
+            pass rather than kept.
+
+    Raises:
+        ValueError: a number is out of range, or does not divide as it must.
+    """
+
+    def __init__(
+        self,
+        *,
+        trunk: VMamba,
+        num_classes: int = 2,
+        embed_dim: int = 192,
+        num_heads: int | None = 8,
+        metadata_schema: TableSchema | None = None,
+        tabular_depth: int = 2,
+        modality_dropout_rate: float = 0.3,
+        dropout_rate: float = 0.1,
+        use_checkpoint: bool = False,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            embed_dim=embed_dim,
+            metadata_schema=metadata_schema,
+            num_heads=num_heads,
+            tabular_depth=tabular_depth,
+            modality_dropout_rate=modality_dropout_rate,
+            dropout_rate=dropout_rate,
+        )
+        self.use_checkpoint = use_checkpoint
+        self.local_proj = nn.Linear(trunk.num_features, embed_dim)
+        self.global_proj = nn.Linear(trunk.num_features, embed_dim)
+        initialise_linear(self)
+        self.trunk = trunk  # after the others were set: it has its own start, or weights
+
+    def image_tokens(self, image: Tensor) -> ImageTokens:
+        """Turn images into tokens.
+
+        Args:
+            image: photographs, scaled and normalised, ``(B, C, H, W)``.
+
+        Returns:
+            Tokens before and after the trunk's last stage, each ``(B, L, E)``.
+        """
+        self.trunk.use_checkpoint = self.use_checkpoint
+        maps = self.trunk.forward_features(image)
+        local = self.local_proj(maps.entering).flatten(1, 2)  # (B, L, E)
+        return ImageTokens(local, self.global_proj(maps.leaving).flatten(1, 2))
 
 
 def mambaderm(**overrides: Any) -> MambaDerm:
@@ -196,3 +262,19 @@ def mambaderm_mini(**overrides: Any) -> MambaDerm:
         "d_state": 8,
     }
     return MambaDerm(**{**size, **overrides})
+
+
+def mambaderm_vmamba_tiny(
+    *, in_channels: int = 3, drop_path_rate: float = 0.2, **overrides: Any
+) -> MambaDermVMamba:
+    """Build the size on VMamba-Tiny [s1l8], whose public ImageNet weights fit ``trunk``.
+
+    It has 29,906,503 parameters with seven classes, and 30,716,167 with the metadata of ISIC 2024.
+
+    Args:
+        in_channels: channels of the image.
+        drop_path_rate: of the trunk.
+        overrides: arguments of :class:`MambaDermVMamba` that differ.
+    """
+    trunk = vmamba_tiny(in_channels=in_channels, drop_path_rate=drop_path_rate)
+    return MambaDermVMamba(**{"trunk": trunk, **overrides})

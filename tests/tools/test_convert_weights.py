@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from shared_nets.nets.mambaderm import mambaderm, mambaderm_lite
 from shared_nets.nets.vision_transformer import (
     VisionTransformer,
     vit_base_patch14,
@@ -16,6 +17,7 @@ from shared_nets.nets.vision_transformer import (
     vit_base_patch16_dino,
     vit_small_patch14_reg4,
 )
+from shared_nets.nets.vmamba import VMamba, vmamba_tiny, vmamba_tiny_s2l5
 from shared_nets.weights.huggingface_dinov2 import to_huggingface_dinov2
 from tools import convert_weights
 from tools.convert_weights import SOURCES, Source, main
@@ -38,10 +40,18 @@ def small_vit_reg4() -> VisionTransformer:
     return VisionTransformer(**SMALL, num_register_tokens=4)
 
 
+VIT_SOURCES = sorted(set(SOURCES) - {"vmamba", "mambaderm_v1"})
+
+
+def small_vmamba() -> VMamba:
+    return VMamba(dims=(8, 16), depths=(1, 1))
+
+
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch):
     """Offer small networks in place of the published ones."""
     small = {name: Source(source.convert, (small_vit, small_vit_reg4)) for name, source in SOURCES.items()}
+    small["vmamba"] = Source(SOURCES["vmamba"].convert, (small_vmamba,))
     monkeypatch.setattr(convert_weights, "SOURCES", small)
 
 
@@ -54,7 +64,7 @@ def as_public(source: str, state_dict: dict) -> dict:
     return state_dict if source in ("dino", "dinov2") else to_huggingface_dinov2(state_dict)
 
 
-@pytest.mark.parametrize("source", sorted(SOURCES))
+@pytest.mark.parametrize("source", VIT_SOURCES)
 def test_every_source_is_converted_and_loads_strictly(source, tmp_path, capsys):
     vit = small_vit_reg4()
     torch.save(as_public(source, vit.state_dict()), tmp_path / "public.pth")
@@ -67,6 +77,18 @@ def test_every_source_is_converted_and_loads_strictly(source, tmp_path, capsys):
     assert "mapped   blocks.0.attn.qkv.weight (48, 16) <- " in printed
     assert "network  small_vit_reg4" in printed
     assert ("dropped  iteration: beside 'model' in the checkpoint" in printed) == (source == "amos")
+
+
+def test_a_vmamba_file_is_converted_without_its_classifier(tmp_path, capsys):
+    torch.save(
+        {"model": VMamba(dims=(8, 16), depths=(1, 1), num_classes=3).state_dict()}, tmp_path / "public.pth"
+    )
+    output = tmp_path / "ours.pt"
+    assert main(["--source", "vmamba", "--input", str(tmp_path / "public.pth"), "--output", str(output)]) == 0
+    small_vmamba().load_state_dict(torch.load(output, weights_only=True))
+    printed = capsys.readouterr().out
+    assert "mapped   layers.1.blocks.0.op.A_logs (64, 1) <- layers.1.blocks.0.op.A_logs" in printed
+    assert "dropped  classifier.head.weight: classifier on top of the trunk" in printed
 
 
 def test_a_dry_run_reports_the_same_checksum_and_writes_nothing(tmp_path, capsys):
@@ -106,11 +128,14 @@ def test_a_missing_input_is_refused(tmp_path, capsys):
 
 
 def test_each_source_is_for_the_published_networks():
-    assert {name: source.networks for name, source in SOURCES.items()} == {
+    v1 = [(make.func, make.keywords) for make in SOURCES["mambaderm_v1"].networks]
+    assert v1 == [(mambaderm, {"num_classes": 1}), (mambaderm_lite, {"num_classes": 1})]
+    assert {name: source.networks for name, source in SOURCES.items() if name != "mambaderm_v1"} == {
         "dinov2": (vit_small_patch14_reg4, vit_base_patch14_reg4, vit_base_patch14),
         "huggingface": (vit_small_patch14_reg4, vit_base_patch14_reg4, vit_base_patch14),
         "rad_dino": (vit_base_patch14,),
         "cxformer": (vit_small_patch14_reg4, vit_base_patch14_reg4),
         "dino": (vit_base_patch16_dino,),
         "amos": (vit_base_patch16_amos,),
+        "vmamba": (vmamba_tiny, vmamba_tiny_s2l5),
     }
