@@ -56,7 +56,7 @@ def studies_in(folder: Path) -> list[FoundStudy]:
     if loose and any(_is_photograph_study(found) for found in in_folders):
         raise InputRefused(
             "SERIES_AMBIGUOUS",
-            f"{folder.name} holds photographs in folders of their own and loose ones such as {loose[0].name}.",
+            f"{folder.name} holds photographs in folders of their own and loose ones: {loose[0].name}.",
             "Lay all of them out in one way: STUDY/image.jpg, or NAME.jpg.",
         )
     if loose and in_folders:

@@ -142,8 +142,8 @@ def _draw_bars(axes: Axes, result: LesionResult) -> None:
         y = 0.81 - step * row
         weight = "bold" if name == shown else "normal"
         colour = MALIGNANT if name in result.malignant_classes else OTHER
-        axes.text(0.01, y, class_in_words(name), color=INK, fontsize=10.5, va="center", weight=weight,
-                  parse_math=False)  # fmt: skip
+        (words,) = text_breaker(axes, share=0.44, weight=weight)(class_in_words(name), 10.5, 1)
+        axes.text(0.01, y, words, color=INK, fontsize=10.5, va="center", weight=weight, parse_math=False)
         axes.barh(y, 0.40 * probability, left=0.47, height=0.62 * step, color=colour)
         number = probability_in_digits(probability)
         axes.text(0.48 + 0.40 * probability, y, number, color=INK, fontsize=10.5, va="center", weight=weight)

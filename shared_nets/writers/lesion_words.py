@@ -18,11 +18,12 @@ CLASS_NAMES = {
     "benign": "benign lesion",
     "malignant": "malignant lesion",
 }
-#: SNOMED CT concept of a class, with its preferred term, only where one concept is all of the class: actinic
-#: keratosis and Bowen's disease are two, and what is "keratosis-like" or "vascular" is many.
+#: SNOMED CT concept of a class, only where it is known to be all of the class: actinic keratosis and Bowen's
+#: disease are two, and what is "keratosis-like" or "vascular" is many. They are morphologic abnormalities,
+#: what a lesion looks like, and not disorders, which people have.
 CLASS_CONCEPTS = {
-    "mel": ("372244006", "Malignant melanoma"),
-    "bcc": ("254701007", "Basal cell carcinoma of skin"),
+    "mel": ("2092003", "Malignant melanoma"),
+    "bcc": ("1338007", "Basal cell carcinoma"),
 }
 NO_LABEL = "No label given"
 

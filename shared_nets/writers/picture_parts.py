@@ -130,12 +130,12 @@ def result_picture(
     return buffer.getvalue()
 
 
-def text_breaker(axes: Axes, *, weight: str = "normal") -> Breaker:
-    """Break texts so that they fit into axes; one that needs too many lines ends in an ellipsis."""
+def text_breaker(axes: Axes, *, share: float = 0.95, weight: str = "normal") -> Breaker:
+    """Break texts so that they fit into a share of axes; one of too many lines ends in an ellipsis."""
     canvas = axes.figure.canvas
     if not isinstance(canvas, FigureCanvasAgg):
         raise ValueError(f"axes must be on a canvas that measures text, got {type(canvas).__name__}.")
-    return _breaker(canvas, 0.95 * axes.bbox.width, weight=weight)
+    return _breaker(canvas, share * axes.bbox.width, weight=weight)
 
 
 def _bundle_in_words(result: StudyResult) -> str:

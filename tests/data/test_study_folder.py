@@ -95,7 +95,7 @@ def test_two_photographs_in_one_study_are_not_guessed_between(lay_out):
 def test_photographs_in_folders_and_loose_ones_are_not_mixed(lay_out):
     with refused("SERIES_AMBIGUOUS") as caught:
         lay_out("s1/image.jpg", "b.jpg")
-    assert "in folders of their own and loose ones such as b.jpg" in caught.value.message
+    assert "in folders of their own and loose ones: b.jpg" in caught.value.message
 
 
 def test_two_photographs_of_one_name_are_refused(lay_out):

@@ -1,18 +1,10 @@
-"""The FHIR bundle: valid under R4, whole in itself, honest about estimates, and the same bytes every time.
+"""The FHIR bundle: valid under R4, whole in itself, honest about estimates, and the same bytes every time."""
 
-Two libraries judge it, each for what the other does not see. ``fhirclient`` is made from the definitions of
-R4 (4.0.1) and refuses unknown and missing elements, wrong types and wrong numbers of them.
-``fhir.resources.R4B`` (4.3.0: R4 and a few later additions) refuses two values at once, and
-knows the codes and the kinds of reference that an element may have.
-"""
-
-import copy
 import dataclasses
 import json
 import logging
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from xml.etree import ElementTree
 
@@ -21,8 +13,9 @@ from pydicom.sr.codedict import codes
 
 from shared_nets.types import RESEARCH_USE_ONLY, Finding
 from shared_nets.writers.fhir_report import fhir_report
+from tests.writers.fhir_reading import CREATED, observation, only, r4_problems, resources, walk, written
+from tests.writers.lesion_results import abstaining_result, lesion_result
 
-CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 HEADER = {
     "patient_id": "P-17", "issuer_of_patient_id": "Ward 3", "patient_name": "Doe^Jane^Q^Dr^Jr",
     "birth_date": "19601231", "sex": "F", "study_date": "20250203", "accession_number": "A-99",
@@ -41,66 +34,12 @@ def of_dicom(make_result):
     return changed
 
 
-def written(result, **arguments) -> dict[str, Any]:
-    return json.loads(fhir_report(result, created=CREATED, **arguments))
-
-
-def resources(bundle: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    return [e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == kind]
-
-
-def only(bundle: dict[str, Any], kind: str) -> dict[str, Any]:
-    (resource,) = resources(bundle, kind)
-    return resource
-
-
-def observation(bundle: dict[str, Any], code: str) -> dict[str, Any]:
-    (found,) = [o for o in resources(bundle, "Observation") if o["code"]["coding"][0]["code"] == code]
-    return found
-
-
-def walk(content: Any) -> Iterator[Any]:
-    yield content
-    if isinstance(content, dict | list):
-        for part in content.values() if isinstance(content, dict) else content:
-            yield from walk(part)
-
-
-def r4_problems(bundle: dict[str, Any]) -> list[str]:
-    """Say what FHIR R4 does not allow in a bundle; nothing where it is a good one."""
-    reason = "FHIR's definitions are not installed (extra dev)"
-    r4 = pytest.importorskip("fhirclient.models.bundle", reason=reason)
-    r4b = pytest.importorskip("fhir.resources.R4B.bundle", reason=reason)
-    problems = []
-    try:
-        r4.Bundle(copy.deepcopy(bundle), strict=True)
-    except Exception as error:
-        problems.append(f"R4: {error}")
-    try:
-        model = r4b.Bundle.model_validate(copy.deepcopy(bundle))
-    except ValueError as error:
-        return [*problems, f"R4B: {error}"]
-    return [*problems, *_wrong_codes_and_kinds(model, "Bundle")]
-
-
-def _wrong_codes_and_kinds(model: Any, where: str) -> Iterator[str]:
-    for name, field in type(model).model_fields.items():
-        rules, value = field.json_schema_extra or {}, getattr(model, name)
-        for one in value if isinstance(value, list) else [value]:
-            if one is None:
-                continue
-            allowed = rules.get("enum_values")
-            if allowed and str(one) not in allowed:
-                yield f"{where}.{name}: {one} is none of {allowed}"
-            kinds = rules.get("enum_reference_types") or ["Resource"]
-            kind = getattr(one, "type", None)
-            if isinstance(kind, str) and kinds != ["Resource"] and kind not in kinds:
-                yield f"{where}.{name}: {kind} is none of {kinds}"
-            if hasattr(type(one), "model_fields"):
-                yield from _wrong_codes_and_kinds(one, f"{where}.{name}")
-
-
-@pytest.fixture(params=["ckd", "ckd-of-dicom", "classification", "kidneys", "no-kidney", "kidneys-of-dicom"])
+@pytest.fixture(
+    params=[
+        *("ckd", "ckd-of-dicom", "classification", "kidneys", "no-kidney", "kidneys-of-dicom"),
+        *("lesion", "no-label", "lesion-of-dicom"),
+    ]
+)
 def bundle(request, make_result, make_kidney_result, of_dicom) -> dict[str, Any]:
     measures = {"right_kidney_volume_ml": 150.0, "left_kidney_length_mm": 110.0, "cyst_volume_ml": 2.5}
     return {
@@ -110,6 +49,9 @@ def bundle(request, make_result, make_kidney_result, of_dicom) -> dict[str, Any]
         "kidneys": lambda: written(make_kidney_result()),
         "no-kidney": lambda: written(make_kidney_result(kidneys={}, total_volume_ml=0.0)),
         "kidneys-of-dicom": lambda: written(of_dicom(make_kidney_result()), patient=HEADER),
+        "lesion": lambda: written(lesion_result()),
+        "no-label": lambda: written(abstaining_result()),
+        "lesion-of-dicom": lambda: written(of_dicom(lesion_result(label="mel")), patient=HEADER),
     }[request.param]()
 
 
@@ -181,8 +123,8 @@ def test_no_code_claims_a_disease(bundle):
     snomed = {
         part["code"] for part in walk(bundle) if isinstance(part, dict) and part.get("system") == SNOMED_CT
     }
-    # volume, length; kidney, right kidney, left kidney
-    assert snomed <= {"118565006", "410668003", "64033007", "9846003", "18639004"}
+    # volume, length; kidney, right kidney, left kidney; skin; the shape of a melanoma, which is no disorder
+    assert snomed <= {"118565006", "410668003", "64033007", "9846003", "18639004", "39937001", "2092003"}
     assert "conclusionCode" not in only(bundle, "DiagnosticReport")
 
 

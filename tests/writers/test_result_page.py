@@ -16,6 +16,7 @@ from matplotlib.image import imread
 from shared_nets.types import RESEARCH_USE_ONLY, Finding
 from shared_nets.writers.ckd_picture import ckd_picture
 from shared_nets.writers.result_page import COLOURS, result_page
+from tests.writers.lesion_results import abstaining_result, lesion_result
 
 VOID = {"meta", "img", "wbr", "link", "base", "input", "br", "hr"}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -161,11 +162,14 @@ def test_a_browser_shows_stage_and_numbers(make_result, png, browser, tmp_path):
         assert words in text
 
 
-@pytest.mark.parametrize("kind", ["crowded", "plain", "kidneys"])
+@pytest.mark.parametrize("kind", ["crowded", "plain", "kidneys", "lesion", "no label"])
 def test_nothing_is_wider_than_a_phone_or_smaller_than_16_pixels(
     make_result, make_kidney_result, crowded, png, measure_on_phone, kind
 ):
-    result = {"crowded": crowded, "plain": make_result(), "kidneys": make_kidney_result()}[kind]
+    result = {
+        "crowded": crowded, "plain": make_result(), "kidneys": make_kidney_result(),
+        "lesion": lesion_result(), "no label": abstaining_result(),
+    }[kind]  # fmt: skip
     found = measure_on_phone(result_page(result, picture_png=png))
     assert found["window"] == PHONE_PIXELS
     assert found["scroll"] == PHONE_PIXELS
@@ -298,7 +302,7 @@ def _spaced(result) -> str:
 
 
 def test_the_notice_comes_first_and_last(make_result, make_kidney_result, png):
-    for result in (make_result(), make_kidney_result()):
+    for result in (make_result(), make_kidney_result(), lesion_result(), abstaining_result()):
         words = [word for word in Reader(result_page(result, picture_png=png)).words if word.strip()]
         assert words[1] == words[-1] == RESEARCH_USE_ONLY  # the first is the title
 
