@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from shared_nets.blocks.mamba import Mamba
-from shared_nets.blocks.selective_scan import selective_scan
+from shared_nets.blocks.selective_scan import ScanBackend, selective_scan
 
 
 class BidirectionalMamba(nn.Module):
@@ -27,6 +27,7 @@ class BidirectionalMamba(nn.Module):
         d_conv: tokens that each block's convolution sees.
         expand: inner channels as a multiple of ``d_model``.
         dt_rank: rank of the step size's projection; ``auto`` is ``ceil(d_model / 16)``.
+        scan_backend: see :func:`shared_nets.blocks.selective_scan.selective_scan`.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class BidirectionalMamba(nn.Module):
         d_conv: int = 4,
         expand: int = 2,
         dt_rank: int | Literal["auto"] = "auto",
+        scan_backend: ScanBackend = "auto",
     ) -> None:
         super().__init__()
+        self.scan_backend: ScanBackend = scan_backend
         self.norm = nn.LayerNorm(d_model)
         self.ssm_forward, self.ssm_backward = (
             Mamba(d_model, d_state=d_state, d_conv=d_conv, expand=expand, dt_rank=dt_rank) for _ in range(2)
@@ -59,6 +62,7 @@ class BidirectionalMamba(nn.Module):
             z=torch.cat([ahead.z, back.z], dim=1),
             delta_bias=torch.cat([ahead.delta_bias, back.delta_bias]),
             delta_softplus=True,
+            backend=self.scan_backend,
         )
         first, second = y.transpose(1, 2).chunk(2, dim=2)  # each (B, L, D)
         both = [self.ssm_forward.out_proj(first), self.ssm_backward.out_proj(second.flip(1))]
@@ -76,6 +80,7 @@ class VisionMambaLayer(nn.Module):
         dt_rank: rank of the step size's projection; ``auto`` is ``ceil(d_model / 16)``.
         mlp_ratio: width inside the MLP as a multiple of ``d_model``.
         dropout_rate: share of values dropped at the end of each branch and inside the MLP.
+        scan_backend: see :func:`shared_nets.blocks.selective_scan.selective_scan`.
     """
 
     def __init__(
@@ -88,10 +93,16 @@ class VisionMambaLayer(nn.Module):
         dt_rank: int | Literal["auto"] = "auto",
         mlp_ratio: float = 4.0,
         dropout_rate: float = 0.1,
+        scan_backend: ScanBackend = "auto",
     ) -> None:
         super().__init__()
         self.ssm_block = BidirectionalMamba(
-            d_model=d_model, d_state=d_state, d_conv=d_conv, expand=expand, dt_rank=dt_rank
+            d_model=d_model,
+            d_state=d_state,
+            d_conv=d_conv,
+            expand=expand,
+            dt_rank=dt_rank,
+            scan_backend=scan_backend,
         )
         self.dropout = nn.Dropout(dropout_rate)
         self.mlp_norm = nn.LayerNorm(d_model)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from shared_nets.blocks import vision_mamba
 from shared_nets.blocks.mamba import Mamba
 from shared_nets.nets import mambaderm as sizes
 from shared_nets.nets.mambaderm import MambaDerm
@@ -88,7 +89,7 @@ def test_the_light_size_has_the_published_number_of_parameters_wherever_the_part
     [
         pytest.param(sizes.mambaderm, 4_410_535, 5_220_199, id="mambaderm"),
         pytest.param(sizes.mambaderm_lite, 1_316_807, 1_617_991, id="lite"),
-        pytest.param(sizes.mambaderm_mini, 1_348_807, 1_716_551, id="mini"),
+        pytest.param(sizes.mambaderm_mini, 1_016_999, 1_384_743, id="mini"),
     ],
 )
 def test_each_size_says_how_many_parameters_it_has(make_size, image_only, with_isic_metadata):
@@ -344,3 +345,14 @@ def test_inputs_of_another_shape_are_named(image):
         network(image, ROWS[:, :3])
     with pytest.raises(ValueError, match="metadata must have one row an image, got 2 for 3"):
         network(image, ROWS[:2])
+
+
+def test_the_scan_that_is_asked_for_is_the_one_that_runs(monkeypatch):
+    asked = []
+    scan = vision_mamba.selective_scan
+    monkeypatch.setattr(
+        vision_mamba, "selective_scan", lambda **inputs: asked.append(inputs["backend"]) or scan(**inputs)
+    )
+    network = sizes.mambaderm_mini(num_classes=7, scan_backend="reference").eval()
+    network(torch.zeros(1, 3, 28, 28))
+    assert asked == ["reference", "reference"]
