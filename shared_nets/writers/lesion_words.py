@@ -77,8 +77,8 @@ def set_in_words(result: LesionResult) -> str:
     if result.coverage is None:
         return f"Prediction set, not calibrated: {classes}."
     return (
-        f"Prediction set, made to hold the true class of {result.coverage:.0%} of lesions like those of the "
-        f"calibration: {classes}."
+        f"Prediction set, made to hold the class of {result.coverage:.0%} of the lesions of each class, "
+        f"where they are like those of the calibration: {classes}."
     )
 
 

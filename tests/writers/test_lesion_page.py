@@ -28,7 +28,7 @@ def test_the_page_says_label_malignancy_set_and_likeness():
         "Warnings The photograph has few pixels. IMAGE_SMALL",
         "melanoma malignant class, in the prediction set 0.20",
         "dermatofibroma < 0.01",
-        "true class of 90% of lesions like those of the calibration: melanocytic naevus, melanoma.",
+        "where they are like those of the calibration: melanocytic naevus, melanoma.",
         "not unlike those that the model learned from: its distance is 14.2, the limit 60.5.",
         "age 55 a age",
         "Missing (1): site.",

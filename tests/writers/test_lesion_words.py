@@ -43,8 +43,8 @@ def test_a_result_says_class_malignancy_and_set():
     assert result_in_words(lesion_result()) == (
         "Most probable class melanocytic naevus (probability 0.65). The model gives 0.26 that this lesion is "
         "of a malignant class (melanoma, basal cell carcinoma, actinic keratosis / Bowen's disease). "
-        "Prediction set, made to hold the true class of 90% of lesions like those of the calibration: "
-        "melanocytic naevus, melanoma."
+        "Prediction set, made to hold the class of 90% of the lesions of each class, where they are like "
+        "those of the calibration: melanocytic naevus, melanoma."
     )
 
 
