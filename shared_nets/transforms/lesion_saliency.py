@@ -87,7 +87,7 @@ class LesionSaliencyd(MapTransform):
         photo_key: str = "photo",
         temperature: float = 1.0,
         mask_share: float = 0.25,
-        overlap: float = 0.6,
+        overlap: float = 0.5,
         batch_size: int = 16,
         output_key: str = "saliency",
     ) -> None:
