@@ -142,6 +142,13 @@ def test_the_classifier_starts_from_the_embedding(image):
     assert torch.equal(network.classifier(embedding), network(image, ROWS))
 
 
+def test_image_tokens_that_were_kept_give_the_same_embedding(image):
+    network = make(metadata_schema=Table())
+    kept = network.image_tokens(image)
+    assert torch.equal(network.fuse(kept, ROWS), network.forward_features(image, ROWS))
+    assert torch.equal(network.fuse(kept), network.forward_features(image))
+
+
 def test_evaluation_is_deterministic_and_training_is_not(image):
     network = make(metadata_schema=Table(), drop_path_rate=0.3)
     assert torch.equal(network(image, ROWS), network(image, ROWS))
