@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -203,8 +203,8 @@ class LesionResult:
         malignancy: probability of all malignant classes together.
         malignant_classes: which classes those are.
         prediction_set: conformal set of classes, falling in probability, never empty.
-        coverage: share of lesions like those of the calibration whose true class such a set holds; ``None``
-            without a calibration.
+        coverage: share of the lesions of each class, like those of the calibration, whose class such a set
+            holds; ``None`` without a calibration.
         ood_score: squared distance of the embedding from the nearest class; ``None`` where it is not known.
         ood_limit: score above which an image counts as unlike the training images; ``None`` likewise.
         abstentions: why no label is given; empty where there is one.
@@ -245,18 +245,20 @@ class LesionCalibration:
 
     Args:
         temperature: logits are divided by it before the softmax.
-        conformal_quantile: classes whose conformal score is at most this belong to the prediction set.
-        coverage: share of images whose true class the set should hold, 0 to 1.
+        conformal_quantiles: of each class, K of them; a class whose conformal score is at most its own is in
+            the prediction set, so that one at 1 always is.
+        coverage: share of the images of each class whose set should hold that class, 0 to 1.
         num_calibration: validation images that all of this was fitted on.
         ood_means: mean embedding of each class over the training images, ``(K, E)`` float32.
         ood_precision: inverse of the covariance that the classes share, ``(E, E)`` float32, symmetric.
         ood_limit: squared distance beyond which an image is unlike the training images.
         min_confidence: calibrated probability of the most probable class below which the model abstains.
         class_names: in the order of the logits, K of them.
+        made_with: settings that it holds for, by their name in the configuration, and ``weights_sha256``.
     """
 
     temperature: float
-    conformal_quantile: float
+    conformal_quantiles: tuple[float, ...]
     coverage: float
     num_calibration: int
     ood_means: npt.NDArray[np.float32]
@@ -264,6 +266,7 @@ class LesionCalibration:
     ood_limit: float
     min_confidence: float
     class_names: tuple[str, ...]
+    made_with: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

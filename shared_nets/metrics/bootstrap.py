@@ -5,7 +5,7 @@ Shape letters: N people, R repeats of cross-validation, B draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,10 @@ from scipy.stats import norm
 
 FloatArray = npt.NDArray[np.float64]
 Figure = Callable[[FloatArray, FloatArray], float]
+WeightedFigure = Callable[[FloatArray], float]
+
+#: Largest share of draws that may leave a figure undefined before its interval is.
+MAX_UNDEFINED = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,62 @@ def paired_bootstrap_interval(
         )
 
     return _interval(statistic, observed.size, level, num_draws, method, seed)
+
+
+def weighted_figures_with_intervals(
+    figures: Mapping[str, WeightedFigure],
+    group: npt.ArrayLike,
+    *,
+    level: float = 0.95,
+    num_draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Give figures that take a weight for each image, with intervals over people.
+
+    People are drawn with all of their images; the interval is that of the percentiles of the draws.
+
+    Args:
+        figures: function of weights ``(N,)`` by name, N being images here.
+        group: person of each image, ``(N,)``, any numbers.
+        level: share of draws inside the interval.
+        num_draws: B; 0 leaves the intervals out.
+        seed: of the draws, the same for every figure.
+
+    Returns:
+        Each figure by its name; ``…_low`` and ``…_high`` are the ends of its interval, NaN where more than
+        :data:`MAX_UNDEFINED` of the draws leave the figure undefined.
+    """
+    people, person = np.unique(np.asarray(group), return_inverse=True)  # (G,), (N,)
+    out: dict[str, float] = {}
+    for name, figure in figures.items():
+        out[name] = float(figure(np.ones(person.size)))
+        if num_draws:
+            ends = _weighted_interval(figure, person, people.size, level, num_draws, seed)
+            out[f"{name}_low"], out[f"{name}_high"] = ends
+    return out
+
+
+def _weighted_interval(
+    figure: WeightedFigure,
+    person: npt.NDArray[np.int64],
+    num_people: int,
+    level: float,
+    num_draws: int,
+    seed: int,
+) -> tuple[float, float]:
+    num_undefined = 0
+
+    def of_draw(drawn: npt.NDArray[np.int64]) -> float:
+        nonlocal num_undefined
+        times = np.bincount(drawn, minlength=num_people)  # (G,)
+        value = figure(times[person].astype(np.float64))
+        num_undefined += int(not np.isfinite(value))
+        return value
+
+    interval = _interval(of_draw, num_people, level, num_draws, "percentile", seed)
+    if num_undefined > MAX_UNDEFINED * num_draws:
+        return float("nan"), float("nan")
+    return interval.low, interval.high
 
 
 def _checked(observed: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -5,16 +5,16 @@ Shape letters: N images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from shared_nets.metrics.bootstrap import WeightedFigure
 from shared_nets.metrics.calibration_error import brier_score, expected_calibration_error
 from shared_nets.metrics.threshold_curve import ThresholdCurve
 
 FloatArray = npt.NDArray[np.float64]
-WeightedFigure = Callable[[FloatArray], float]
 
 
 def lesion_figures(

@@ -16,15 +16,13 @@ from monai.metrics import CumulativeIterationMetric
 from scipy.special import softmax
 from torch import Tensor
 
-from shared_nets.metrics.bootstrap import bootstrap_interval
-from shared_nets.metrics.lesion_figures import WeightedFigure, lesion_figures
+from shared_nets.metrics.bootstrap import WeightedFigure, weighted_figures_with_intervals
+from shared_nets.metrics.lesion_figures import lesion_figures
 
 FloatArray = npt.NDArray[np.float64]
 
 #: Columns of the target; the variables that make subgroups follow.
 CLASS, GROUP, FIRST_VARIABLE = 0, 1, 2
-#: Largest share of bootstrap draws that may leave a figure undefined before its interval is.
-MAX_UNDEFINED = 0.05
 
 
 class LesionMetric(CumulativeIterationMetric):
@@ -170,31 +168,8 @@ class LesionMetric(CumulativeIterationMetric):
         return unknown | {"n": float(len(target)), "num_groups": float(num_groups)}
 
     def _with_intervals(self, probabilities: FloatArray, target: FloatArray) -> dict[str, float]:
-        groups, group = np.unique(target[:, GROUP], return_inverse=True)  # (G,), (N,)
-        out: dict[str, float] = {}
-        for name, figure in self._prepared(probabilities, target).items():
-            out[name] = figure(np.ones(len(target)))
-            if self.num_draws:
-                out[f"{name}_low"], out[f"{name}_high"] = self._interval(figure, group, groups.size)
-        return out | {"n": float(len(target)), "num_groups": float(groups.size)}
-
-    def _interval(
-        self, figure: WeightedFigure, group: npt.NDArray[np.int64], num_groups: int
-    ) -> tuple[float, float]:
-        num_undefined = 0
-
-        def of_draw(drawn: FloatArray, _: FloatArray) -> float:
-            nonlocal num_undefined
-            times = np.bincount(drawn.astype(np.int64), minlength=num_groups)  # (G,)
-            value = figure(times[group].astype(np.float64))
-            num_undefined += int(not np.isfinite(value))
-            return value
-
-        patients = np.arange(num_groups)
-        interval = bootstrap_interval(
-            of_draw, patients, patients, level=self.level, num_draws=self.num_draws, method="percentile",
-            seed=self.seed,
+        figures = weighted_figures_with_intervals(
+            self._prepared(probabilities, target), target[:, GROUP],
+            level=self.level, num_draws=self.num_draws, seed=self.seed,
         )  # fmt: skip
-        if num_undefined > MAX_UNDEFINED * self.num_draws:
-            return float("nan"), float("nan")
-        return interval.low, interval.high
+        return figures | {"n": float(len(target)), "num_groups": float(np.unique(target[:, GROUP]).size)}

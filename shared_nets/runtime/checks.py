@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,11 @@ import torch
 from torch import nn
 
 from shared_nets.refusals import InputRefused
+from shared_nets.transforms.calibration_file import read_calibration
+from shared_nets.types import LesionCalibration
+
+#: Name, among what a calibration was made with, of the hash of the weights that it belongs to.
+CALIBRATED_WEIGHTS = "weights_sha256"
 
 
 def file_sha256(path: str | Path) -> str:
@@ -61,17 +66,20 @@ def check_packages(metadata: dict[str, Any]) -> None:
         )
 
 
-def check_weights(bundle_root: str | Path, metadata: dict[str, Any]) -> None:
+def check_weights(bundle_root: str | Path, metadata: dict[str, Any], *, makes: Sequence[str] = ()) -> None:
     """Check every weight file that the metadata names against its sha256.
 
     Args:
         bundle_root: folder of the bundle.
         metadata: content of ``metadata.json``; ``weights`` maps a path in the bundle to its ``sha256``.
+        makes: paths that the run is there to make, and that are not checked.
 
     Raises:
         InputRefused: ``WEIGHTS_MISMATCH`` when a file is missing or differs.
     """
     for name, facts in metadata.get("weights", {}).items():
+        if name in makes:
+            continue
         path = Path(bundle_root) / name
         if not path.is_file():
             raise InputRefused(
@@ -119,7 +127,8 @@ def prepare_bundle(
     *,
     bundle_root: str | Path,
     ckpt_path: str | Path,
-    other_files: Mapping[str, str | Path] | None = None,
+    other_files: Mapping[str, str | Path | None] | None = None,
+    makes: Sequence[str] = (),
 ) -> None:
     """Check packages and weights, then load the weights into the network.
 
@@ -127,22 +136,50 @@ def prepare_bundle(
         network: gets the weights.
         bundle_root: folder of the bundle.
         ckpt_path: file with a bare state dict.
-        other_files: further files that the bundle reads, by the name of the knob that points to them.
+        other_files: further files that the bundle reads, by the name of the knob that points to them;
+            ``None`` for one that it does without.
+        makes: weight files, by their path in the bundle, that the run is there to make anew.
 
     Raises:
         InputRefused: ``PACKAGES_MISMATCH`` or ``WEIGHTS_MISMATCH``.
     """
     metadata = read_metadata(bundle_root)
     check_packages(metadata)
-    check_weights(bundle_root, metadata)
+    check_weights(bundle_root, metadata, makes=makes)
     for knob, path in (other_files or {}).items():
-        if not Path(path).is_file():
+        if path is not None and not Path(path).is_file():
             raise InputRefused(
                 "WEIGHTS_MISMATCH",
                 f"There is no file {Path(path).name}, which {knob} points to.",
                 f"Give its path with --{knob}; the bundle's card says where it comes from.",
             )
     load_weights(network, ckpt_path)
+
+
+def load_calibration(path: str | Path | None, *, ckpt_path: str | Path) -> LesionCalibration | None:
+    """Read a calibration, and check that it was fitted for the weights it shall be used with.
+
+    Args:
+        path: of the calibration; ``None`` for weights that have none.
+        ckpt_path: of the weights.
+
+    Returns:
+        The calibration, or ``None``.
+
+    Raises:
+        InputRefused: as :func:`shared_nets.transforms.calibration_file.read_calibration`, or
+            ``WEIGHTS_MISMATCH`` where it belongs to other weights.
+    """
+    if path is None:
+        return None
+    calibration = read_calibration(path)
+    if calibration.made_with.get(CALIBRATED_WEIGHTS) != file_sha256(ckpt_path):
+        raise InputRefused(
+            "WEIGHTS_MISMATCH",
+            f"{Path(path).name} was not fitted for the weights {Path(ckpt_path).name}.",
+            "Fit a calibration for these weights with calibrate.json, and give it with --calibration_path.",
+        )
+    return calibration
 
 
 def _release(text: str) -> tuple[int, ...]:

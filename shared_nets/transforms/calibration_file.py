@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from shared_nets.refusals import InputRefused
 from shared_nets.types import LesionCalibration
 
-_NUMBERS = ("temperature", "conformal_quantile", "coverage", "ood_limit", "min_confidence")
+_NUMBERS = ("temperature", "coverage", "ood_limit", "min_confidence")
 
 
 def calibration_bytes(calibration: LesionCalibration) -> bytes:
@@ -25,7 +26,8 @@ def calibration_bytes(calibration: LesionCalibration) -> bytes:
         The content of an ``.npz`` file.
     """
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **{k: np.asarray(v) for k, v in asdict(calibration).items()})
+    parts = asdict(calibration) | {"made_with": json.dumps(calibration.made_with, sort_keys=True)}
+    np.savez(buffer, allow_pickle=False, **{name: np.asarray(part) for name, part in parts.items()})
     return buffer.getvalue()
 
 
@@ -46,10 +48,12 @@ def read_calibration(path: str | Path) -> LesionCalibration:
         with np.load(path, allow_pickle=False) as content:
             parts = {field.name: content[field.name] for field in fields(LesionCalibration)}
         calibration = LesionCalibration(
+            conformal_quantiles=tuple(float(q) for q in parts["conformal_quantiles"]),
             num_calibration=int(parts["num_calibration"]),
             ood_means=np.ascontiguousarray(parts["ood_means"], dtype=np.float32),
             ood_precision=np.ascontiguousarray(parts["ood_precision"], dtype=np.float32),
             class_names=tuple(str(name) for name in parts["class_names"]),
+            made_with=dict(json.loads(str(parts["made_with"]))),
             **{number: float(parts[number]) for number in _NUMBERS},
         )
         _check(calibration)
@@ -68,6 +72,11 @@ def read_calibration(path: str | Path) -> LesionCalibration:
 
 def _check(calibration: LesionCalibration) -> None:
     num_classes, embed_dim = len(calibration.class_names), calibration.ood_precision.shape[-1]
+    if len(calibration.conformal_quantiles) != num_classes:
+        raise ValueError(
+            f"conformal_quantiles must be {num_classes}, one a class, "
+            f"got {len(calibration.conformal_quantiles)}."
+        )
     if calibration.ood_means.shape != (num_classes, embed_dim):
         raise ValueError(
             f"ood_means must have shape ({num_classes}, {embed_dim}), got {calibration.ood_means.shape}."
@@ -75,6 +84,7 @@ def _check(calibration: LesionCalibration) -> None:
     if calibration.ood_precision.shape != (embed_dim, embed_dim):
         raise ValueError(f"ood_precision must be square, got {calibration.ood_precision.shape}.")
     numbers = np.array([getattr(calibration, number) for number in _NUMBERS])
-    arrays = (numbers, calibration.ood_means, calibration.ood_precision)
+    quantiles = np.array(calibration.conformal_quantiles)
+    arrays = (numbers, quantiles, calibration.ood_means, calibration.ood_precision)
     if not all(np.isfinite(values).all() for values in arrays) or calibration.temperature <= 0.0:
         raise ValueError("every number must be finite and the temperature positive.")

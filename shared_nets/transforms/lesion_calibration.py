@@ -1,6 +1,6 @@
 """What a fitted calibration makes of a lesion network's numbers: probabilities, a set of classes, a distance.
 
-These are the rules that results follow; whoever fits temperature, quantile, means and limits fits them for
+These are the rules that results follow; whoever fits temperature, quantiles, means and limits fits them for
 these very rules.
 
 Shape letters: K classes, E embedding.
@@ -56,30 +56,34 @@ def calibrated_probabilities(logits: npt.ArrayLike, temperature: float) -> Float
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def conformal_set(probabilities: npt.ArrayLike, quantile: float) -> tuple[int, ...]:
-    """List the classes that cannot be left out at the coverage that ``quantile`` was fitted for.
+def conformal_set(probabilities: npt.ArrayLike, quantiles: npt.ArrayLike) -> tuple[int, ...]:
+    """List the classes that cannot be left out at the coverage that the quantiles were fitted for.
 
-    A class belongs to the set where its score, one minus its probability, is at most ``quantile``. Where that
+    A class belongs to the set where its score, one minus its probability, is at most its quantile. Where that
     leaves none, the most probable class is the set, which can only raise the coverage.
 
     Args:
         probabilities: of one image, ``(K,)``.
-        quantile: of the scores of the true classes of the calibration images.
+        quantiles: of each class, ``(K,)``: of the scores of its own calibration images.
 
     Returns:
         Numbers of the classes, the most probable first; of equal ones the lower number first.
 
     Raises:
-        ValueError: ``probabilities`` is no vector.
+        ValueError: ``probabilities`` is no vector, or there is not one quantile a class.
 
     Reference:
         Sadinle, Lei, Wasserman. Least Ambiguous Set-Valued Classifiers with Bounded Error Levels. 2019.
+        Section 2.2, class-specific coverage.
     """
     given = np.asarray(probabilities, dtype=np.float64)
     if given.ndim != 1:
         raise ValueError(f"probabilities must be a vector, got the shape {given.shape}.")
+    limits = np.asarray(quantiles, dtype=np.float64)
+    if limits.shape != given.shape:
+        raise ValueError(f"quantiles must be {given.size}, one a class, got the shape {limits.shape}.")
     order = np.argsort(-given, kind="stable")
-    kept = [int(k) for k in order if 1.0 - given[k] <= quantile]
+    kept = [int(k) for k in order if 1.0 - given[k] <= limits[k]]
     return tuple(kept or [int(order[0])])
 
 

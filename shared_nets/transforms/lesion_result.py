@@ -29,7 +29,7 @@ STATEMENTS = (
     "One photograph does not show how a lesion changes, feels or differs from the person's other lesions.",
 )
 #: Warnings about an image that leave no label standing, unless the configuration names others.
-ABSTAIN_ON = ("IMAGE_BLURRED", "IMAGE_DARK", "LESION_NOT_SEEN")
+ABSTAIN_ON = ("IMAGE_BLURRED", "IMAGE_DARK", "IMAGE_BRIGHT", "IMAGE_NOT_SKIN", "LESION_NOT_SEEN")
 #: What a reader's meta data say of an image that belongs into the provenance.
 _FACTS = ("source", "study_uid", "series_uid", "sop_uids", "modality", "header")
 
@@ -50,9 +50,10 @@ class LesionResultd(MapTransform):
         class_names: of the logits, in their order.
         malignant_classes: which of them are malignant, at least one.
         calibrated_on: words for the images of the calibration: ``the validation split of DermaMNIST``.
-        abstain_on: codes of image findings that leave no label standing.
+        abstain_on: codes of warnings of reader or gate that leave no label standing.
         statements: further sentences about what the weights can and cannot show.
-        thresholds: numbers that decided, for the provenance; those of the calibration are added.
+        thresholds: numbers that decided, for the provenance; those of the calibration are added. Where the
+            calibration was made with others, the warning ``CALIBRATION_OTHER_SETTINGS`` is given.
         output_key: where to write the result.
 
     Raises:
@@ -86,6 +87,7 @@ class LesionResultd(MapTransform):
         self.calibration = calibration
         self.abstain_on = frozenset(abstain_on)
         self.statements = (*STATEMENTS, *_calibration_statement(calibration, calibrated_on), *statements)
+        self.warnings = _other_settings(calibration, thresholds or {})
         self.thresholds = {**(thresholds or {}), **_calibration_numbers(calibration)}
         self.output_key = output_key
 
@@ -101,20 +103,20 @@ class LesionResultd(MapTransform):
             )
         by_class = {name: float(p) for name, p in zip(self.class_names, probabilities, strict=True)}
         likely = self.class_names[int(probabilities.argmax())]
-        chosen = conformal_set(probabilities, fitted.conformal_quantile if fitted else 0.0)
+        chosen = conformal_set(probabilities, _quantiles(fitted, len(self.class_names)))
         score = _ood_score(fitted, d.get("embedding"))
-        image_findings = _findings(d.get("image_findings"))
+        meta = _meta_of(d)
+        image_findings = (*_findings(meta.get("warnings")), *_findings(d.get("image_findings")))
         abstentions = (
             *_low_confidence(fitted, by_class[likely]),
             *_out_of_distribution(fitted, score),
             *_poor_image(image_findings, self.abstain_on),
         )
-        meta = _meta_of(d)
         warnings = (
-            *_findings(meta.get("warnings")),
             *image_findings,
             *_findings(d.get("metadata_findings")),
             *_calibration_warnings(fitted, score),
+            *self.warnings,
         )
         d["source_image"] = _source_image(meta, d.get("photo"))
         d[self.output_key] = LesionResult(
@@ -145,25 +147,40 @@ class LesionResultd(MapTransform):
 def _calibration_statement(fitted: LesionCalibration | None, calibrated_on: str) -> tuple[str, ...]:
     if fitted is None:
         return ()
+    always = [
+        name
+        for name, quantile in zip(fitted.class_names, fitted.conformal_quantiles, strict=True)
+        if quantile >= 1.0
+    ]
     return (
-        f"Of lesions like those in {calibrated_on} ({fitted.num_calibration} images), about "
-        f"{fitted.coverage:.0%} have their true class in the set, and of those given a probability of 70% "
-        "about 70 in 100 are of that class; for other lesions, cameras and people neither is known.",
+        f"Of the lesions of each class that are like those in {calibrated_on} ({fitted.num_calibration} "
+        f"images), about {fitted.coverage:.0%} have their class in the set, and of those given a probability "
+        "of 70% about 70 in 100 are of that class; for other lesions, cameras and people neither is known.",
+        *_always_in_set(always),
     )
+
+
+def _always_in_set(names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    return (
+        f"Every set holds {', '.join(names)}: there were too few images to learn when that can be left out.",
+    )
+
+
+def _quantiles(fitted: LesionCalibration | None, num_classes: int) -> tuple[float, ...]:
+    """Give those of the calibration; without one, those at which the most probable class stands alone."""
+    return fitted.conformal_quantiles if fitted else (-1.0,) * num_classes
 
 
 def _calibration_numbers(fitted: LesionCalibration | None) -> dict[str, float | str | None]:
     if fitted is None:
         return {}
-    names = (
-        "temperature",
-        "conformal_quantile",
-        "coverage",
-        "num_calibration",
-        "ood_limit",
-        "min_confidence",
-    )
-    return {name: getattr(fitted, name) for name in names}
+    names = ("temperature", "coverage", "num_calibration", "ood_limit", "min_confidence")
+    quantiles = zip(fitted.class_names, fitted.conformal_quantiles, strict=True)
+    return {name: getattr(fitted, name) for name in names} | {
+        f"conformal_quantile_{name}": quantile for name, quantile in quantiles
+    }
 
 
 def _calibration_warnings(fitted: LesionCalibration | None, score: float | None) -> tuple[Finding, ...]:
@@ -178,6 +195,23 @@ def _calibration_warnings(fitted: LesionCalibration | None, score: float | None)
         message = "It was not checked whether the image is like those that the model learned from."
         return (Finding(code="OOD_NOT_CHECKED", message=message),)
     return ()
+
+
+def _other_settings(fitted: LesionCalibration | None, settings: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Say with which settings a calibration was made that are others now."""
+    made_with = fitted.made_with if fitted else {}
+    other = [
+        f"{name} {value}, now {settings[name]}"
+        for name, value in made_with.items()
+        if name in settings and settings[name] != value
+    ]
+    if not other:
+        return ()
+    message = (
+        f"The calibration was made with other settings ({'; '.join(other)}), so probabilities, set and "
+        "limits hold less well."
+    )
+    return (Finding(code="CALIBRATION_OTHER_SETTINGS", message=message),)
 
 
 def _ood_score(fitted: LesionCalibration | None, embedding: Any) -> float | None:
@@ -247,4 +281,5 @@ def _source_image(meta: Mapping[str, Any], photo: Any) -> SourceImage:
         frame_numbers=tuple(meta.get("frame_numbers") or ()),
         shape=(int(width), int(height), 1),
         affine=identity,
+        is_resampled=bool(meta.get("is_resampled")),
     )

@@ -98,6 +98,13 @@ def test_weights_with_the_released_sha256_will_do(tmp_path):
     check_weights(tmp_path, {})
 
 
+def test_weights_that_the_run_makes_need_not_be_there(tmp_path):
+    metadata = {"weights": {"models/calibration.npz": {"sha256": "0" * 64}}}
+    check_weights(tmp_path, metadata, makes=["models/calibration.npz"])
+    with pytest.raises(InputRefused, match="WEIGHTS_MISMATCH"):
+        check_weights(tmp_path, metadata)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

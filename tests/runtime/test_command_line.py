@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from shared_nets.runtime import checks
-from shared_nets.runtime.command_line import prepare_or_exit, studies_or_exit
+from shared_nets.runtime.command_line import prepare_or_exit, splits_or_exit, studies_or_exit
 
 
 def test_studies_are_listed_as_they_are():
@@ -26,6 +26,15 @@ def test_a_run_about_nothing_exits_with_status_3_and_says_why(capsys):
 def test_a_mistake_in_the_configuration_is_no_refusal():
     with pytest.raises(ValueError, match="image and datalist must not both be given"):
         studies_or_exit(image="/a.nii", datalist=[{"image": "/b.nii"}])
+
+
+def test_several_lists_are_read_one_after_the_other_and_named_in_their_studies(tmp_path):
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps({"a": [{"image": "1.png"}], "b": [{"image": "2.png"}], "c": []}))
+    studies = splits_or_exit(["b", "a"], datalist=str(path))
+    assert [(study["study_id"], study["split"]) for study in studies] == [("2", "b"), ("1", "a")]
+    with pytest.raises(SystemExit, match="3"):
+        splits_or_exit(["a", "d"], datalist=str(path))
 
 
 @pytest.fixture

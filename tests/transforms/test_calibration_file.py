@@ -18,7 +18,7 @@ from shared_nets.types import LesionCalibration
 def calibration():
     return LesionCalibration(
         temperature=1.37,
-        conformal_quantile=0.83,
+        conformal_quantiles=(0.83, 1.0),
         coverage=0.9,
         num_calibration=1003,
         ood_means=np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -26,6 +26,7 @@ def calibration():
         ood_limit=42.5,
         min_confidence=0.61,
         class_names=("naevus", "mélanome"),
+        made_with={"num_views": 8, "hair_removal": False, "metadata_schema": None, "weights_sha256": "0a"},
     )
 
 
@@ -59,6 +60,8 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         pytest.param({"ood_precision": np.ones((2, 3), dtype=np.float32)}, id="no square"),
         pytest.param({"temperature": 0.0}, id="no temperature"),
         pytest.param({"ood_limit": float("nan")}, id="not a number"),
+        pytest.param({"conformal_quantiles": (0.83,)}, id="a quantile missing"),
+        pytest.param({"conformal_quantiles": (0.83, float("nan"))}, id="a quantile that is no number"),
     ],
 )
 def test_parts_that_do_not_belong_together_are_refused(tmp_path, calibration, change):

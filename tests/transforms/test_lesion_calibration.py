@@ -53,16 +53,23 @@ def test_logits_that_are_no_numbers_are_an_error():
 def test_a_class_belongs_to_the_set_where_one_minus_its_probability_is_at_most_the_quantile(
     quantile, expected
 ):
-    assert conformal_set([0.25, 0.0625, 0.6875], quantile) == expected
+    assert conformal_set([0.25, 0.0625, 0.6875], [quantile] * 3) == expected
 
 
 def test_equal_classes_come_in_their_order():
-    assert conformal_set([0.25, 0.25, 0.25, 0.25], 0.8) == (0, 1, 2, 3)
+    assert conformal_set([0.25, 0.25, 0.25, 0.25], [0.8] * 4) == (0, 1, 2, 3)
+
+
+def test_each_class_has_a_quantile_of_its_own():
+    # scores 0.75, 0.9375, 0.3125: the first is above its quantile, the others are not
+    assert conformal_set([0.25, 0.0625, 0.6875], [0.7, 0.95, 0.4]) == (2, 1)
 
 
 def test_a_set_is_of_one_image():
     with pytest.raises(ValueError, match="must be a vector"):
-        conformal_set([[0.5, 0.5]], 0.5)
+        conformal_set([[0.5, 0.5]], [0.5, 0.5])
+    with pytest.raises(ValueError, match=r"quantiles must be 2, one a class, got the shape \(\)"):
+        conformal_set([0.5, 0.5], 0.5)
 
 
 def test_the_distance_is_the_smallest_squared_mahalanobis_distance():

@@ -17,7 +17,7 @@ MALIGNANT = ("mel", "bcc", "akiec")
 LOGITS = 2.0 * torch.tensor([0.0625, 0.125, 0.0625, 1e-12, 0.25, 0.5, 1e-12]).log()
 CALIBRATION = LesionCalibration(
     temperature=2.0,
-    conformal_quantile=0.75,
+    conformal_quantiles=(0.75,) * 7,
     coverage=0.9,
     num_calibration=1003,
     ood_means=np.array([[0.0, 0.0]] * 6 + [[10.0, 0.0]], dtype=np.float32),
@@ -61,8 +61,17 @@ def test_a_sure_answer_has_label_probabilities_set_and_malignancy(build):
 
 
 def test_the_set_holds_what_the_quantile_lets_in_falling_in_probability(build):
-    wider = dataclasses.replace(CALIBRATION, conformal_quantile=0.9)
+    wider = dataclasses.replace(CALIBRATION, conformal_quantiles=(0.9,) * 7)
     assert build(calibration=wider)["result"].prediction_set == ("nv", "mel", "bcc")
+
+
+def test_each_class_comes_into_the_set_by_its_own_quantile(build):
+    # scores 0.9375, 0.875, 0.9375, 1, 0.75, 0.5, 1: akiec and df are let in, melanoma just not
+    own = dataclasses.replace(CALIBRATION, conformal_quantiles=(0.95, 0.5, 0.5, 1.0, 0.74, 0.6, 0.9))
+    result = build(calibration=own)["result"]
+    assert result.prediction_set == ("nv", "akiec", "df")
+    assert "Every set holds df: there were too few images" in " ".join(result.statements)
+    assert "Every set holds" not in " ".join(build()["result"].statements)
 
 
 def test_an_unsure_answer_names_no_class_but_keeps_its_numbers(build):
@@ -103,6 +112,14 @@ def test_which_warnings_leave_no_label_standing_can_be_chosen(build):
     result = build({"image_findings": (BLURRED, NOISY)}, abstain_on=["IMAGE_NOISY"])["result"]
     assert result.abstentions[0].message.endswith("The image is noisy.")
     assert build({"image_findings": (BLURRED,)}, abstain_on=())["result"].label == "nv"
+
+
+def test_warnings_of_the_reader_can_leave_no_label_standing(build):
+    grey = {"code": "IMAGE_GREY", "message": "The image has no colour."}
+    photo = MetaTensor(torch.zeros(3, 4, 4), meta={"warnings": [grey]})
+    assert build({"photo": photo})["result"].label == "nv"
+    result = build({"photo": photo}, abstain_on=["IMAGE_GREY"])["result"]
+    assert (result.label, codes(result.warnings)) == (None, ["IMAGE_GREY"])
 
 
 def test_all_reasons_are_given(build):
@@ -178,10 +195,20 @@ def test_the_statement_says_whose_lesions_the_calibration_holds_for(build):
     options = {"calibrated_on": "the validation split of DermaMNIST", "statements": ("More.",)}
     statements = build(**options)["result"].statements
     assert (
-        "Of lesions like those in the validation split of DermaMNIST (1003 images), about 90%"
+        "of each class that are like those in the validation split of DermaMNIST (1003 images), about 90%"
         in (statements[2])
     )
     assert statements[-1] == "More."
+
+
+def test_settings_other_than_those_of_the_calibration_are_warned_of(build):
+    fitted = dataclasses.replace(
+        CALIBRATION, made_with={"num_views": 1, "img_size": 28, "weights_sha256": "a"}
+    )
+    other = build(calibration=fitted, thresholds={"img_size": 28, "num_views": 8})["result"]
+    assert codes(other.warnings) == ["CALIBRATION_OTHER_SETTINGS"]
+    assert "(num_views 1, now 8)" in other.warnings[0].message
+    assert build(calibration=fitted, thresholds={"img_size": 28, "num_views": 1})["result"].warnings == ()
 
 
 def test_the_thresholds_of_the_calibration_stand_in_the_provenance(build):
@@ -189,11 +216,11 @@ def test_the_thresholds_of_the_calibration_stand_in_the_provenance(build):
     assert thresholds == {
         "img_size": 28,
         "temperature": 2.0,
-        "conformal_quantile": 0.75,
         "coverage": 0.9,
         "num_calibration": 1003,
         "ood_limit": 9.0,
         "min_confidence": 0.4,
+        **{f"conformal_quantile_{name}": 0.75 for name in CLASSES},
     }
 
 
