@@ -8,7 +8,7 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -58,6 +58,10 @@ class ConvNeXtBlock(nn.Module):
         return x + self.drop_path(branch.permute(0, 3, 1, 2))  # (B, C, H, W)
 
 
+def _one_group(dim: int) -> nn.Module:
+    return nn.GroupNorm(1, dim)
+
+
 class ConvNeXtStage(nn.Module):
     """Shrink a map by a strided convolution, normalise it, and pass it through blocks.
 
@@ -70,6 +74,8 @@ class ConvNeXtStage(nn.Module):
         drop_path_rates: one for each block; its length is the number of blocks.
         kernel_size: side of the blocks' depthwise kernel.
         layer_scale_init: see :class:`ConvNeXtBlock`.
+        norm_layer: makes the normalisation behind the strided convolution from its channels.
+        act_layer: makes the activation behind that.
 
     Raises:
         ValueError: the stride is below 1.
@@ -84,6 +90,8 @@ class ConvNeXtStage(nn.Module):
         drop_path_rates: Sequence[float],
         kernel_size: int = 7,
         layer_scale_init: float = 1e-6,
+        norm_layer: Callable[[int], nn.Module] = _one_group,
+        act_layer: Callable[[], nn.Module] = nn.Identity,
     ) -> None:
         super().__init__()
         if stride < 1:
@@ -91,7 +99,8 @@ class ConvNeXtStage(nn.Module):
         self.stride = stride
         side, padding = (3, 1) if stride <= 2 else (stride, 0)
         self.patch_conv = nn.Conv2d(in_channels, dim, side, stride=stride, padding=padding)
-        self.patch_norm = nn.GroupNorm(1, dim)
+        self.patch_norm = norm_layer(dim)
+        self.patch_act = act_layer()
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(
                 dim=dim, kernel_size=kernel_size, layer_scale_init=layer_scale_init, drop_path_rate=rate
@@ -116,7 +125,7 @@ class ConvNeXtStage(nn.Module):
         return -(-side // self.stride)
 
     def _stage(self, x: Tensor) -> Tensor:
-        x = self.patch_norm(self.patch_conv(x))  # (B, C, H / stride, W / stride)
+        x = self.patch_act(self.patch_norm(self.patch_conv(x)))  # (B, C, H / stride, W / stride)
         for block in self.blocks:
             x = block(x)
         return x
@@ -141,6 +150,8 @@ class ConvNeXtStem(ConvNeXtStage):
         kernel_size: side of the blocks' depthwise kernel.
         layer_scale_init: see :class:`ConvNeXtBlock`.
         drop_path_rates: one for each block of all stages; ``None`` drops nothing.
+        norm_layer: see :class:`ConvNeXtStage`.
+        act_layer: see there.
 
     Raises:
         ValueError: the stages are not described alike.
@@ -157,6 +168,8 @@ class ConvNeXtStem(ConvNeXtStage):
         kernel_size: int = 7,
         layer_scale_init: float = 1e-6,
         drop_path_rates: Sequence[float] | None = None,
+        norm_layer: Callable[[int], nn.Module] = _one_group,
+        act_layer: Callable[[], nn.Module] = nn.Identity,
     ) -> None:
         if not len(dims) == len(depths) == len(strides) or not dims:
             raise ValueError(
@@ -174,6 +187,8 @@ class ConvNeXtStem(ConvNeXtStage):
                 "drop_path_rates": rates[first_block[index] : first_block[index + 1]],
                 "kernel_size": kernel_size,
                 "layer_scale_init": layer_scale_init,
+                "norm_layer": norm_layer,
+                "act_layer": act_layer,
             }
             for index in range(len(dims))
         ]

@@ -5,7 +5,7 @@ Shape letters: B batch, C channels, H height, W width, L image tokens, E width o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,9 @@ class MambaDerm(LesionNetwork):
         stem_depths: ConvNeXt blocks of each stage.
         stem_strides: by which each stage shrinks the image.
         stem_kernel_size: side of the depthwise kernels.
+        stem_norm_layer: makes the normalisation of a stage from its channels; ``None`` normalises over all of
+            them at once.
+        stem_act_layer: makes the activation behind it; the published stem has none.
         layer_scale_init: start of the ConvNeXt blocks' branch weights.
         embed_dim: E, ``d_model`` of the Mamba layers.
         depth: number of Mamba layers.
@@ -58,6 +61,7 @@ class MambaDerm(LesionNetwork):
             backward pass rather than kept.
         scan_backend: which scan; another one gives other last bits, see
             :func:`shared_nets.blocks.selective_scan.selective_scan`.
+        init_std: standard deviation at which linear layers start.
 
     Raises:
         ValueError: a number is out of range, or does not divide as it must.
@@ -73,6 +77,8 @@ class MambaDerm(LesionNetwork):
         stem_depths: Sequence[int] = (2,),
         stem_strides: Sequence[int] = (4,),
         stem_kernel_size: int = 7,
+        stem_norm_layer: Callable[[int], nn.Module] | None = None,
+        stem_act_layer: Callable[[], nn.Module] = nn.Identity,
         layer_scale_init: float = 1e-6,
         embed_dim: int = 192,
         depth: int = 4,
@@ -88,6 +94,7 @@ class MambaDerm(LesionNetwork):
         dropout_rate: float = 0.1,
         use_checkpoint: bool = False,
         scan_backend: ScanBackend = "auto",
+        init_std: float = 0.02,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
@@ -114,6 +121,8 @@ class MambaDerm(LesionNetwork):
             kernel_size=stem_kernel_size,
             layer_scale_init=layer_scale_init,
             drop_path_rates=rates[:num_stem_blocks],
+            act_layer=stem_act_layer,
+            **({} if stem_norm_layer is None else {"norm_layer": stem_norm_layer}),
         )
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.grid_size = self.stem.grid_size(height, width)
@@ -133,7 +142,7 @@ class MambaDerm(LesionNetwork):
         self.drop_paths = nn.ModuleList(DropPath(rate) for rate in rates[num_stem_blocks:])
         self.norm = nn.LayerNorm(embed_dim)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        initialise_linear(self)
+        initialise_linear(self, std=init_std)
 
     def image_tokens(self, image: Tensor) -> ImageTokens:
         """Turn images into tokens.
@@ -247,25 +256,29 @@ def mambaderm_lite(**overrides: Any) -> MambaDerm:
 
 
 def mambaderm_mini(**overrides: Any) -> MambaDerm:
-    """Build a size for images of 28 pixels: three stages to a map of 7 × 7, width 128, two layers.
+    """Build a size for images of 28 pixels: five convolutions to a map of 7 × 7, width 96, two layers.
 
-    It has 1,016,999 parameters with seven classes, and 1,384,743 with the metadata of ISIC 2024.
+    It has 829,095 parameters with seven classes, and 1,040,391 with the metadata of ISIC 2024. Its stem has
+    batch normalisation and an activation behind each convolution, which learns faster from few images.
 
     Args:
         overrides: arguments of :class:`MambaDerm` that differ.
     """
     size = {
         "img_size": 28,
-        "stem_dims": (32, 64, 96),
-        "stem_depths": (0, 2, 2),
-        "stem_strides": (1, 2, 2),
-        "stem_kernel_size": 5,
-        "layer_scale_init": 0.1,
-        "embed_dim": 128,
+        "stem_dims": (32, 64, 64, 128, 128),
+        "stem_depths": (0, 0, 0, 0, 1),
+        "stem_strides": (1, 2, 1, 2, 1),
+        "stem_kernel_size": 3,
+        "stem_norm_layer": nn.BatchNorm2d,
+        "stem_act_layer": nn.GELU,
+        "layer_scale_init": 1.0,
+        "embed_dim": 96,
         "depth": 2,
         "d_state": 8,
         "mlp_ratio": 2.0,
         "drop_path_rate": 0.1,
+        "init_std": 0.06,
     }
     return MambaDerm(**{**size, **overrides})
 
