@@ -1,22 +1,19 @@
 """Hold a bundle to the rules of this collection, without loading MONAI: files, metadata, card, weights, JSON.
 
-    python -m tools.check_bundle [FOLDER …]
-
-Without a folder every bundle is checked. Exit status 1 when a rule is broken.
+Used by ``python -m tools.verify_bundle`` and by the tests; each rule yields one sentence a breach.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import yaml
 
 from tools.config_rules import config_problems, read_config
 
@@ -40,6 +37,7 @@ MAX_CARD_LINES = 150
 MAX_WEIGHT_FILE_BYTES = 8_000_000
 MAX_WEIGHTS_OF_ALL_BUNDLES_BYTES = 40_000_000
 
+_INSIDE_MODELS = re.compile(r"models/[\w.-]+")
 _TASKS = ("segmentation", "classification", "detection", "generation", "pretraining")
 _NEEDED_FILES = (
     *("LICENSE", "large_files.yml", "models/model.pt"),
@@ -58,6 +56,9 @@ _ALLOWED_SUFFIXES = {
     ".npz",
     ".safetensors",
 }
+#: What ``exports`` of the metadata may name: formats in which the network gives the same numbers.
+EXPORT_FORMATS = ("onnx",)
+
 _VERSION_KEYS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
 
@@ -76,30 +77,49 @@ def bundle_problems(bundle: Path) -> list[str]:
         One sentence a breach; empty when all is well.
     """
     metadata, unreadable = read_config(bundle / "configs" / "metadata.json")
+    large_files, malformed = read_large_files(bundle)
     return [
-        *_file_problems(bundle),
+        *_file_problems(bundle, large_files),
         *unreadable,
-        *_metadata_problems(metadata),
-        *_weight_problems(bundle, metadata),
+        *malformed,
+        *_metadata_problems(bundle, metadata),
+        *_weight_problems(bundle, metadata, large_files),
         *_card_problems(bundle, metadata),
         *config_problems(bundle / "configs"),
     ]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print every breach, or one line a bundle that has none."""
-    parser = argparse.ArgumentParser(prog="python -m tools.check_bundle", description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="a bundle; all without one")
-    folders = parser.parse_args(arguments).folders or bundle_folders()
-    broken = False
-    for folder in folders:
-        problems = bundle_problems(folder)
-        broken |= bool(problems)
-        for problem in problems:
-            print(f"{folder.name}: {problem}")
-        if not problems:
-            print(f"{folder.name}: no rule is broken")
-    return int(broken)
+def read_large_files(bundle: Path) -> tuple[dict[str, str], list[str]]:
+    """Read ``large_files.yml``: what is too large for the repository and for a release.
+
+    Args:
+        bundle: folder of the bundle.
+
+    Returns:
+        The sha256 of each file by its path in the bundle, and the breaches.
+    """
+    path = bundle / "large_files.yml"
+    if not path.is_file():
+        return {}, []  # named among the missing files
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = content["large_files"]
+    except (yaml.YAMLError, TypeError, KeyError):
+        return {}, [f"{path.name} must be YAML with the list large_files."]
+    files: dict[str, str] = {}
+    problems = []
+    for entry in entries or ():
+        facts = entry if isinstance(entry, dict) else {}
+        name, digest = str(facts.get("path", "")), str(facts.get("hash_val", ""))
+        if not _INSIDE_MODELS.fullmatch(name):
+            problems.append(f"{path.name}: path must name a file in models/, got {name!r}.")
+        elif not str(facts.get("url", "")).startswith("https://"):
+            problems.append(f"{path.name}: url of {name} must start with https://, got {facts.get('url')}.")
+        elif facts.get("hash_type") != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", digest):
+            problems.append(f"{path.name}: {name} must have hash_type sha256 and its 64 digits in hash_val.")
+        else:
+            files[name] = digest
+    return files, problems
 
 
 def name_problems(name: str) -> list[str]:
@@ -115,13 +135,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _file_problems(bundle: Path) -> Iterator[str]:
+def _file_problems(bundle: Path, large_files: dict[str, str]) -> Iterator[str]:
     """A bundle holds JSON, prose and weights; all behaviour is in the package."""
     yield from name_problems(bundle.name)
     for name in _NEEDED_FILES:
         path = bundle / name
         if not path.is_file():
-            yield f"{name} is missing."
+            if name not in large_files:
+                yield f"{name} is missing."
         elif not path.stat().st_size:
             yield f"{name} is empty."
     for path in sorted(bundle.rglob("*")):
@@ -133,8 +154,13 @@ def _file_problems(bundle: Path) -> Iterator[str]:
             yield f"{name} must not be in a bundle: it holds JSON, prose and weights only."
 
 
-def _metadata_problems(metadata: dict[str, Any]) -> Iterator[str]:
+def _metadata_problems(bundle: Path, metadata: dict[str, Any]) -> Iterator[str]:
     """The published schema, the names that Label and Deploy look for, and versions that agree with ours."""
+    if metadata.get("name") != bundle.name:
+        yield f"metadata.json: name must be that of the folder, {bundle.name}, got {metadata.get('name')}."
+    exports = metadata.get("exports")
+    if not isinstance(exports, list) or not set(map(str, exports)) <= set(EXPORT_FORMATS):
+        yield f"metadata.json: exports must be a list of {', '.join(EXPORT_FORMATS)} or empty, got {exports}."
     validator = jsonschema.Draft201909Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
     for error in validator.iter_errors(metadata):
         yield f"metadata.json: {'::'.join(map(str, error.absolute_path)) or 'the file'}: {error.message}."
@@ -160,18 +186,21 @@ def pinned_versions() -> dict[str, str]:
     return {name.strip().lower(): version.strip() for name, version in pairs}
 
 
-def _weight_problems(bundle: Path, metadata: dict[str, Any]) -> Iterator[str]:
-    """Every file of ``models/`` is small and stands with its sha256 in the metadata, and no other does."""
+def _weight_problems(bundle: Path, metadata: dict[str, Any], large_files: dict[str, str]) -> Iterator[str]:
+    """Every file of ``models/`` is small or fetched, and stands with its sha256 in the metadata."""
     stated = metadata.get("weights", {})
     found = {
         path.relative_to(bundle).as_posix(): path
         for path in sorted((bundle / "models").rglob("*"))
         if path.is_file()
     }
-    for name in sorted(stated.keys() - found.keys()):
+    for name in sorted(stated.keys() - found.keys() - large_files.keys()):
         yield f"metadata.json: weights names {name}, which is not there."
+    for name, digest in large_files.items():
+        if digest != (said := stated.get(name, {}).get("sha256")):
+            yield f"metadata.json: the sha256 of {name} must be {digest} as in large_files.yml, got {said}."
     for name, path in found.items():
-        if path.stat().st_size > MAX_WEIGHT_FILE_BYTES:
+        if path.stat().st_size > MAX_WEIGHT_FILE_BYTES and name not in large_files:
             yield f"{name} must have at most {MAX_WEIGHT_FILE_BYTES} bytes, got {path.stat().st_size}."
         if name not in stated:
             yield f"metadata.json: weights must name {name} with its sha256."
@@ -202,7 +231,3 @@ def _card_problems(bundle: Path, metadata: dict[str, Any]) -> Iterator[str]:
     for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", outside_code):
         if not (path.parent / target).exists():
             yield f"docs/README.md links to {target}, which is not there."
-
-
-if __name__ == "__main__":
-    sys.exit(main())

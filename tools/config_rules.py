@@ -1,6 +1,6 @@
 """Rules for the JSON of a bundle, checked on the text alone: how it reads, and that overlays fit their base.
 
-Used by ``python -m tools.check_bundle`` and by the contract tests; each rule yields one sentence a breach.
+Used by ``python -m tools.verify_bundle`` and by the contract tests; each rule yields one sentence a breach.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tools.expression_rules import expression_problems, import_problem
 
 #: Where a known section stands; names that are not here (knobs) may stand anywhere.
 KEY_ORDER = (
@@ -25,12 +27,9 @@ KEY_ORDER = (
 )
 BASES = ("inference.json", "train.json")
 MAX_COLUMNS = 110
+MAX_EXPRESSIONS = 25
 
 _MONAI_WORDS = {"_target_", "_desc_", "_requires_", "_disabled_", "_mode_"}
-_FORBIDDEN_WORDS = re.compile(
-    r"\blambda\b|__import__|\bimportlib\b|\beval\(|\bexec\(|\bsubprocess\b|\bos\.system\b|\bsocket\b|\burllib\b"
-    r"|\brequests\b"
-)
 _IMPORT_STATEMENT = re.compile(r"^\$\s*(import|from)\s")
 _HASH_REFERENCE = re.compile(r"[@%][\w:]*#")
 _OTHER_FILE = re.compile(r"%[^%\s]*\.(json|ya?ml)\b")
@@ -96,10 +95,14 @@ def _reading_problems(path: Path, config: dict[str, Any]) -> Iterator[str]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if '"$' in line and len(line) > MAX_COLUMNS:
             yield f"line {number} holds an expression and must fit {MAX_COLUMNS} columns, got {len(line)}."
+    number = sum(isinstance(value, str) and value.startswith("$") for _, _, value in _walk(config))
+    if number > MAX_EXPRESSIONS:
+        yield f"the file must hold at most {MAX_EXPRESSIONS} expressions, got {number}."
     yield from _order_problems("the file", config)
     for section in ("train", "validate"):
         if isinstance(config.get(section), dict):
             yield from _order_problems(section, config[section])
+    yield from _start_problems(config)
     for where, key, value in _walk(config):
         if key.startswith("_") and key not in _MONAI_WORDS:
             yield f"{where} must not start with _; a comment is called _desc_."
@@ -117,11 +120,22 @@ def _order_problems(name: str, section: dict[str, Any]) -> Iterator[str]:
         yield f"{name} must have its keys in the order {', '.join(wanted)}, got {', '.join(known)}."
 
 
+def _start_problems(config: dict[str, Any]) -> Iterator[str]:
+    """Nothing is built in ``initialize``: MONAI puts a released bundle's code on the path in ``run`` only."""
+    for number, item in enumerate(config.get("initialize", ())):
+        names = re.findall(r"@([\w:]+)", item) if isinstance(item, str) else []
+        if isinstance(item, dict) or any(isinstance(config.get(name.split("::")[0]), dict) for name in names):
+            yield f"initialize::{number} must not build a component; make it an item of run."
+
+
 def _text_problems(where: str, value: str) -> Iterator[str]:
-    if _IMPORT_STATEMENT.match(value) and not where.startswith("imports::"):
+    if where.startswith("imports::"):
+        if problem := import_problem(value):
+            yield f"{where} {problem}"
+    elif _IMPORT_STATEMENT.match(value):
         yield f"{where} must not import; imports have their own section."
-    if value.startswith("$") and (word := _FORBIDDEN_WORDS.search(value)):
-        yield f"{where} must not use {word.group().rstrip('(')}; give the logic a name in shared_nets."
+    elif value.startswith("$"):
+        yield from (f"{where} {problem}" for problem in expression_problems(value[1:]))
     if re.search(r"https?:|ftp:", value):
         yield f"{where} must not hold a network address."
     if _HASH_REFERENCE.search(value):

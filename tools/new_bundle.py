@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.check_bundle import REPOSITORY, bundle_problems, name_problems, pinned_versions
+from tools.bundle_rules import REPOSITORY, bundle_problems, name_problems, pinned_versions
 
 _TEMPLATE = Path(__file__).with_name("templates") / "bundle"
 _EDIT_NEXT = (
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"made {folder.relative_to(REPOSITORY)}; edit next:")
     for path in _EDIT_NEXT:
         print(f"  {path}")
-    print("what still breaks a rule (python -m tools.check_bundle):")
+    print("what still breaks a rule (python -m tools.verify_bundle):")
     for problem in bundle_problems(folder):
         print(f"  {problem}")
     return 0

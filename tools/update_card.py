@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.check_bundle import sha256_of
+from tools.bundle_rules import sha256_of
 
 _TABLE = re.compile(r"(?<=^## At a glance\n\n)\|.*?(?=\n\n)", re.MULTILINE | re.DOTALL)
 

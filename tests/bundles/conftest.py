@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tools.check_bundle import bundle_folders
+from tools.bundle_rules import bundle_folders
 
 
 def pytest_generate_tests(metafunc):

@@ -15,7 +15,7 @@ from shared_nets.nets.tabpfn_context import ClinicalContext, assign_folds, id_di
 from shared_nets.nets.tabpfn_small import new_criterion, new_network, save_checkpoint
 from shared_nets.runtime.bundle import BundleRuntime
 from shared_nets.transforms.clinical_schema import CKD_23
-from tools.check_bundle import REPOSITORY
+from tools.bundle_rules import REPOSITORY
 
 BUNDLE = REPOSITORY / "bundles" / "ckd_staging_classification"
 PEOPLE = 20

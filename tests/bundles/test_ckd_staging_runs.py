@@ -16,7 +16,7 @@ from shared_nets.data.phantom import make_phantom, write_dicom_series, write_nif
 from shared_nets.refusals import InputRefused
 from shared_nets.runtime.bundle import BundleRuntime
 from shared_nets.transforms.ckd_epi import STAGES, egfr_from_creatinine, stage_index
-from tools.check_bundle import REPOSITORY
+from tools.bundle_rules import REPOSITORY
 
 BUNDLE = REPOSITORY / "bundles" / "ckd_staging_classification"
 MOMENT = "2026-01-02T03:04:05+00:00"

@@ -15,7 +15,7 @@ from monai.bundle import ConfigWorkflow
 
 from shared_nets.data.phantom import make_phantom, write_nifti
 from shared_nets.runtime.kits_cohort import REFERENCE_EGFR_ML_MIN, SLICES
-from tools.check_bundle import REPOSITORY
+from tools.bundle_rules import REPOSITORY
 
 BUNDLE = REPOSITORY / "bundles" / "ckd_staging_classification"
 CONFIGS = BUNDLE / "configs"

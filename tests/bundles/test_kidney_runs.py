@@ -17,7 +17,7 @@ from shared_nets.data.mask_reader import MaskReader
 from shared_nets.data.phantom import make_phantom, write_dicom_series, write_nifti
 from shared_nets.runtime.bundle import BundleRuntime
 from shared_nets.transforms.network_grid import network_grid, to_network_grid
-from tools.check_bundle import REPOSITORY
+from tools.bundle_rules import REPOSITORY
 
 BUNDLE = REPOSITORY / "bundles" / "kidney_ct_segmentation"
 CKD = REPOSITORY / "bundles" / "ckd_staging_classification"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
-from tools import check_bundle
-from tools.check_bundle import bundle_folders, bundle_problems, sha256_of
+from tools.bundle_rules import bundle_folders, bundle_problems, sha256_of
 from tools.config_rules import config_problems
 from tools.new_bundle import make_bundle
 
@@ -106,6 +106,9 @@ def test_card_with_the_sha256_of_other_weights_is_named(bundle):
         pytest.param({"authors": None}, "'authors' is a required property", id="schema"),
         pytest.param({"monai_version": "1.0.0"}, "the version of monai must be", id="other version"),
         pytest.param({"required_packages_version__einops": "1"}, "einops must stand in", id="not required"),
+        pytest.param({"name": "Liver"}, "name must be that of the folder", id="other name"),
+        pytest.param({"exports": None}, "exports must be a list of onnx", id="exports not said"),
+        pytest.param({"exports": ["model.ts"]}, "exports must be a list of onnx", id="unknown export"),
         pytest.param({"version": "9.9.9"}, "changelog must say what is new", id="changelog"),
         pytest.param({"network_data_format__outputs": {}}, "must be named pred, got None", id="no pred"),
         pytest.param({"weights": {"models/a.pt": {}}}, "names models/a.pt, which is not there", id="no file"),
@@ -122,6 +125,10 @@ def test_metadata_that_break_a_rule_are_named(bundle, changes, problem):
         pytest.param({"knob": "$(lambda: 1)()"}, "knob must not use lambda", id="lambda"),
         pytest.param({"knob": "$__import__('os')"}, "must not use __import__", id="hidden import"),
         pytest.param({"knob": "$import os"}, "knob must not import", id="import"),
+        pytest.param(
+            {"imports": ["$import os"]}, "imports::0 must import one of", id="import of another module"
+        ),
+        pytest.param({"knobs": ["$1"] * 26}, "must hold at most 25 expressions, got", id="many expressions"),
         pytest.param({"knob": "https://example.org/x"}, "must not hold a network address", id="address"),
         pytest.param({"knob": "@train#loss"}, "knob must join the parts of a reference with ::", id="hash"),
         pytest.param({"knob#part": 1}, "knob#part must join its parts with ::", id="hash in a key"),
@@ -149,6 +156,21 @@ def test_configuration_that_breaks_a_rule_is_named(bundle, changes, problem):
     found = bundle_problems(bundle)
     assert len(found) == (1 if problem else 0), found
     assert problem in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("item", "is_allowed"),
+    [
+        pytest.param("$monai.utils.set_determinism(@seed)", True, id="a number"),
+        pytest.param({"_target_": "torch.nn.ReLU"}, False, id="a component"),
+        pytest.param("$@network_def.eval()", False, id="a component by its name"),
+        pytest.param("$@train::trainer.run()", False, id="a component inside a section"),
+    ],
+)
+def test_initialize_builds_no_component(bundle, item, is_allowed):
+    edit_json(bundle / "configs/train.json", initialize=[item])
+    wanted = "train.json: initialize::0 must not build a component; make it an item of run."
+    assert bundle_problems(bundle) == ([] if is_allowed else [wanted])
 
 
 def test_keys_in_another_order_are_named(bundle):
@@ -191,9 +213,45 @@ def test_bundles_are_found_without_a_list(bundle):
     assert [folder.name for folder in bundle_folders(bundle.parents[1])] == ["heart_ct_segmentation", NAME]
 
 
-def test_command_ends_with_1_when_a_rule_is_broken(bundle, capsys):
-    assert check_bundle.main([str(bundle)]) == 0
-    assert capsys.readouterr().out == f"{NAME}: no rule is broken\n"
-    (bundle / "LICENSE").unlink()
-    assert check_bundle.main([str(bundle)]) == 1
-    assert capsys.readouterr().out == f"{NAME}: LICENSE is missing.\n"
+LARGE = {
+    "path": "models/large.pt",
+    "url": "https://example.org/large.pt",
+    "hash_type": "sha256",
+    "hash_val": "a" * 64,
+}
+
+
+def large_files(bundle, *entries):
+    (bundle / "large_files.yml").write_text(yaml.safe_dump({"large_files": list(entries)}))
+
+
+def test_weights_that_are_fetched_need_not_be_there(bundle):
+    large_files(bundle, LARGE)
+    weights = json.loads((bundle / "configs/metadata.json").read_text(encoding="utf-8"))["weights"]
+    edit_json(bundle / "configs/metadata.json", weights=weights | {"models/large.pt": {"sha256": "a" * 64}})
+    card = bundle / "docs/README.md"
+    card.write_text(card.read_text(encoding="utf-8").replace("None yet.", "a" * 12))
+    assert bundle_problems(bundle) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param({}, "the sha256 of models/large.pt must be aaaa", id="not in metadata"),
+        pytest.param({"path": "../large.pt"}, "path must name a file in models/", id="outside"),
+        pytest.param(
+            {"url": "http://example.org/x"}, "url of models/large.pt must start with", id="plain http"
+        ),
+        pytest.param({"hash_type": "md5"}, "must have hash_type sha256", id="weak hash"),
+        pytest.param({"hash_val": ""}, "must have hash_type sha256", id="no hash"),
+    ],
+)
+def test_large_file_that_breaks_a_rule_is_named(bundle, changes, problem):
+    large_files(bundle, LARGE | changes)
+    (found,) = bundle_problems(bundle)
+    assert problem in found
+
+
+def test_large_files_without_their_list_are_named(bundle):
+    (bundle / "large_files.yml").write_text("models/large.pt\n")
+    assert bundle_problems(bundle) == ["large_files.yml must be YAML with the list large_files."]

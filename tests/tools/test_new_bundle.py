@@ -11,7 +11,7 @@ import pytest
 
 from shared_nets.data.phantom import LABELS, make_phantom, write_nifti
 from tools import new_bundle
-from tools.check_bundle import REPOSITORY, bundle_problems, sha256_of
+from tools.bundle_rules import REPOSITORY, bundle_problems, sha256_of
 from tools.new_bundle import make_bundle
 
 NAME = "liver_ct_segmentation"
@@ -26,7 +26,7 @@ def test_new_bundle_carries_its_own_name_and_no_placeholder(tmp_path):
     texts = {path.name: path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.is_file()}
     assert not [name for name, text in texts.items() if "BUNDLE_" in text or "VERSION_OF" in text]
     assert f"bundles/{NAME}" in texts["README.md"]
-    assert json.loads(texts["metadata.json"])["name"] == "liver ct segmentation"
+    assert json.loads(texts["metadata.json"])["name"] == NAME
     assert texts["LICENSE"] == (REPOSITORY / "LICENSE").read_text(encoding="utf-8")
 
 

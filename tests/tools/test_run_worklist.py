@@ -11,7 +11,7 @@ from shared_nets.runtime.bundle import BundleRuntime
 from shared_nets.runtime.run_folder import RunFolder, Shard, lock_file
 from tests.runtime.stand_in import StandIn
 from tools import run_worklist
-from tools.check_bundle import REPOSITORY
+from tools.bundle_rules import REPOSITORY
 
 BUNDLE = REPOSITORY / "bundles" / "ckd_staging_classification"
 CREATED = "2026-01-02T03:04:05+00:00"
