@@ -37,6 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("path", metavar="PATH", help="folder with a DICOM series, or one image file")
+    parser.add_argument(
+        "--kind",
+        choices=("ct", "photograph"),
+        default="ct",
+        help="what it should be; of the options below, a photograph of skin knows only --burned-in",
+    )
     parser.add_argument("--modality", default="CT", help="DICOM's word for what the model was made for")
     parser.add_argument("--series-uid", help="the wanted series, where a folder holds several")
     parser.add_argument(
@@ -50,6 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--body-part", action="append", help="accepted part of the body; may be repeated")
     parser.add_argument("--headers-only", action="store_true", help="do not decode the pixels")
     chosen = parser.parse_args(arguments)
+    if chosen.kind == "photograph":
+        answer = check_photograph(chosen.path, burned_in=chosen.burned_in)
+        print(json.dumps(answer))
+        return 0 if answer["status"] == "ok" else EXIT_STATUS_REFUSED
     options = CTOptions(
         modality=chosen.modality,
         series_uid=chosen.series_uid,
@@ -91,6 +101,40 @@ def check(path: str, options: CTOptions, *, headers_only: bool = False) -> dict[
         "series_uid": series.series_uid,
         "repairs": [asdict(finding) for finding in repairs],
         "warnings": [asdict(finding) for finding in warnings],
+    }
+
+
+def check_photograph(path: str, *, burned_in: str = "warn") -> dict[str, Any]:
+    """Say whether a photograph of skin would be accepted.
+
+    Args:
+        path: file, or folder with one.
+        burned_in: ``warn`` or ``refuse``, as for CT.
+
+    Returns:
+        As :func:`check`; ``shape`` is rows and columns, upright.
+    """
+    import torch  # here, because it is slow to import and a CT is checked without it
+
+    from shared_nets.data.photograph import PhotographOptions
+    from shared_nets.data.photograph_reader import open_photograph
+    from shared_nets.transforms.skin_gate import skin_findings
+
+    try:
+        photograph = open_photograph(path, PhotographOptions(burned_in=burned_in))
+        gate = skin_findings(torch.from_numpy(photograph.pixels).permute(2, 0, 1))
+        if gate.refusal is not None:
+            raise gate.refusal
+    except InputRefused as refusal:
+        return {**_NOTHING, "status": "refused", **refusal.as_dict()}
+    return {
+        **_NOTHING,
+        "modality": photograph.modality or None,
+        "source": photograph.source,
+        "shape": list(photograph.pixels.shape[:2]),
+        "series_uid": photograph.series_uid or None,
+        "repairs": [asdict(finding) for finding in photograph.repairs],
+        "warnings": [asdict(finding) for finding in (*photograph.warnings, *gate.findings)],
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared_nets.data.dicom_defects import write_defect
+from shared_nets.data.photograph_defects import write_photograph_defect
 from tools import check_input
 
 KEYS = {
@@ -79,6 +80,23 @@ def test_the_modality_is_the_caller_s(modality, tmp_path, capsys):
     write_defect("tagged MR", tmp_path / "ct")
     status, answer = run(capsys, "--modality", modality, "--headers-only", tmp_path / "ct")
     assert (status, answer["code"]) == ((3, "WRONG_MODALITY") if modality == "CT" else (0, None))
+
+
+@pytest.mark.registry
+def test_a_photograph_of_skin_is_ok_and_what_was_repaired_is_listed(naevus_photo, capsys):
+    status, answer = run(capsys, "--kind", "photograph", naevus_photo)
+    assert (status, answer["status"], answer["source"]) == (0, "ok", "photograph")
+    assert answer["shape"] == [1360, 1528]
+    assert [repair["code"] for repair in answer["repairs"]] == ["IMAGE_FIRST_OF_SEVERAL", "IMAGE_PROFILE"]
+
+
+@pytest.mark.parametrize(
+    ("defect", "code"), [("empty file", "INPUT_UNREADABLE"), ("dicom dermoscopy", "IMAGE_NOT_SKIN")]
+)
+def test_a_photograph_that_cannot_be_used_is_refused_by_reader_or_gate(defect, code, tmp_path, capsys):
+    _, path = write_photograph_defect(defect, tmp_path / "x")
+    status, answer = run(capsys, "--kind", "photograph", path)
+    assert (status, answer["code"]) == (3, code)
 
 
 def test_the_command_line_prints_one_json_object_and_nothing_else(tmp_path):
