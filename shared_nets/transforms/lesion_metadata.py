@@ -18,6 +18,12 @@ from shared_nets.transforms.clinical_values import ClinicalValues, parse_clinica
 from shared_nets.transforms.lesion_schema import LesionSchema, lesion_schema
 from shared_nets.types import Finding
 
+#: Said of metadata that were given to a network without a schema.
+NOT_USED = Finding(
+    code="METADATA_NOT_USED",
+    message="The metadata were not read: this network looks at the photograph alone.",
+)
+
 
 def parse_lesion_metadata(
     given: Mapping[str, Any], schema: LesionSchema, *, header: Mapping[str, Any] | None = None
@@ -76,11 +82,12 @@ class LesionMetadatad(MapTransform):
 
     Writes ``metadata``, ``(F,)`` float32: numbers in the schema's order, NaN where missing, then categories,
     0 where missing or unknown; ``metadata_used``, value, unit and source by name; ``metadata_missing``, a
-    tuple of names; and ``metadata_findings``, a tuple of findings.
+    tuple of names; and ``metadata_findings``, a tuple of findings. Without a schema there is no row, and what
+    was given is not read: the finding ``METADATA_NOT_USED`` says so.
 
     Args:
         keys: one key, of a path, a mapping or ``None``; may be absent from the sample.
-        schema: a schema or the name of one.
+        schema: a schema or the name of one; ``None`` for a network that looks at the image alone.
         id_key: key of the study's id, by which a table's row is found.
         image_key: key of the image; the age and sex of its DICOM header fill what is missing.
 
@@ -93,7 +100,7 @@ class LesionMetadatad(MapTransform):
         self,
         keys: KeysCollection = "clinical",
         *,
-        schema: LesionSchema | str = "dermoscopy_clinic",
+        schema: LesionSchema | str | None = "dermoscopy_clinic",
         id_key: str = "study_id",
         image_key: str = "image",
     ) -> None:
@@ -107,6 +114,9 @@ class LesionMetadatad(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the sample with the row and its account added."""
         sample = dict(data)
+        if self.schema is None:
+            sample["metadata_findings"] = (NOT_USED,) if sample.get(self.keys[0]) else ()
+            return sample
         study_id = sample.get(self.id_key)
         given = read_clinical(
             sample.get(self.keys[0]),

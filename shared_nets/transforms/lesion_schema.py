@@ -138,6 +138,21 @@ def lesion_schema(name: str) -> LesionSchema:
     return lesion_schema_from_json(_FOLDER / f"{name}.json")
 
 
+def lesion_schema_or_none(name: str | None) -> LesionSchema | None:
+    """Give a schema by name, and none for a network that looks at the image alone.
+
+    Args:
+        name: as for :func:`lesion_schema`; or ``None``.
+
+    Returns:
+        The schema, or ``None``.
+
+    Raises:
+        ValueError: there is no such schema.
+    """
+    return None if name is None else lesion_schema(name)
+
+
 def lesion_schema_from_json(path: str | Path) -> LesionSchema:
     """Read a schema from a file.
 

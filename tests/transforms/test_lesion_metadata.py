@@ -137,6 +137,18 @@ def test_age_and_sex_of_a_dicom_header_fill_what_nobody_wrote():
     assert found == ["CLINICAL_FROM_HEADER", "CLINICAL_HEADER_CONFLICT"]
 
 
+@pytest.mark.parametrize("given", [{"age": 49}, "metadata.csv"])
+def test_a_network_without_a_schema_says_that_metadata_were_not_read(given):
+    sample = LesionMetadatad(schema=None)({"study_id": "a", "clinical": given})
+    assert [finding.code for finding in sample["metadata_findings"]] == ["METADATA_NOT_USED"]
+    assert "metadata" not in sample
+
+
+@pytest.mark.parametrize("data", [{}, {"clinical": None}, {"clinical": {}}])
+def test_where_no_metadata_were_given_nothing_is_said(data):
+    assert LesionMetadatad(schema=None)(data)["metadata_findings"] == ()
+
+
 def test_one_key_is_read():
     with pytest.raises(ValueError, match="keys must name one key"):
         LesionMetadatad(keys=("a", "b"))
