@@ -42,12 +42,19 @@ def set_scan_backend(backend: ScanBackend) -> None:
     _pinned = _known(backend, "backend")
 
 
-def scan_backend_in_use(device: str | torch.device = "cpu") -> ScanBackend:
+def scan_backend_in_use(device: str | torch.device = "cpu", *, backend: ScanBackend = "auto") -> ScanBackend:
     """Name the backend that scans float32 inputs on a device, as a result's provenance should state it.
 
     The first call may compile the extension.
+
+    Args:
+        device: where the inputs lie.
+        backend: what the network was told.
+
+    Raises:
+        ValueError: the name is unknown.
     """
-    return _choose("auto", torch.device(device), torch.float32, is_constant=False)
+    return _choose(backend, torch.device(device), torch.float32, is_constant=False)
 
 
 def _known(name: str, argument: str) -> ScanBackend:

@@ -13,7 +13,8 @@ from shared_nets import __version__
 from shared_nets.runtime.checks import file_sha256, read_metadata
 
 _PACKAGES = (
-    "monai", "torch", "numpy", "pydicom", "nibabel", "SimpleITK", "scikit-image", "scipy", "tabpfn",
+    "monai", "torch", "numpy", "pydicom", "nibabel", "SimpleITK", "scikit-image", "scipy", "pillow",
+    "tabpfn",
 )  # fmt: skip
 
 
@@ -22,15 +23,16 @@ class BundleProvenance:
 
     Args:
         bundle_root: folder of the bundle.
-        weights: weight files that take part, by the name that the result shall give them.
+        weights: weight files that take part, by the name that the result shall give them; ``None`` for one
+            that does not.
         knobs: values of the configuration that decide and that a command line may have changed.
     """
 
     def __init__(
-        self, *, bundle_root: str | Path, weights: Mapping[str, str | Path], knobs: Mapping[str, Any]
+        self, *, bundle_root: str | Path, weights: Mapping[str, str | Path | None], knobs: Mapping[str, Any]
     ) -> None:
         self.bundle_root = Path(bundle_root)
-        self.weights = {name: Path(path) for name, path in weights.items()}
+        self.weights = {name: Path(path) for name, path in weights.items() if path is not None}
         self.knobs = dict(knobs)
 
     def __call__(self) -> dict[str, Any]:
@@ -50,6 +52,8 @@ class BundleProvenance:
 def config_sha256(files: Sequence[Path], *, knobs: Mapping[str, Any]) -> str:
     """Hash configuration files and knobs, so that equal configurations have equal hashes.
 
+    A released bundle names the copy of this package that it carries; it counts as the package itself.
+
     Args:
         files: JSON files, in a fixed order.
         knobs: values that override them.
@@ -59,4 +63,6 @@ def config_sha256(files: Sequence[Path], *, knobs: Mapping[str, Any]) -> str:
     """
     parts = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in files}
     canonical = json.dumps({"files": parts, "knobs": dict(knobs)}, sort_keys=True, separators=(",", ":"))
+    own_name = __name__.partition(".")[0]
+    canonical = canonical.replace(f'"{own_name}.', '"shared_nets.')
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -367,6 +367,13 @@ def test_backend_is_pinned_by_the_program_before_the_environment(monkeypatch):
     assert scan_backend_in_use() == "torch"
 
 
+def test_backend_that_a_network_was_told_is_the_one_in_use():
+    assert scan_backend_in_use(backend="torch") == "torch"
+    assert scan_backend_in_use(backend="reference") == "reference"
+    with pytest.raises(ValueError, match="backend must be one of auto"):
+        scan_backend_in_use(backend="C++")
+
+
 @pytest.mark.parametrize("name", ["", "C++"])
 def test_unknown_backend_in_the_environment_is_refused(monkeypatch, name):
     monkeypatch.setenv(dispatcher.SCAN_VARIABLE, name)

@@ -224,6 +224,13 @@ def test_weights_of_ones_own_may_lie_elsewhere(bundle):
     assert network.bias.tolist() == [9.0]
 
 
+def test_a_further_file_must_be_there_unless_the_run_does_without_it(bundle):
+    where = {"bundle_root": bundle, "ckpt_path": bundle / "models" / "model.pt"}
+    prepare_bundle(nn.Linear(2, 1), **where, other_files={"context_path": None})
+    with pytest.raises(InputRefused, match=r"There is no file context\.npz, which context_path points to"):
+        prepare_bundle(nn.Linear(2, 1), **where, other_files={"context_path": bundle / "context.npz"})
+
+
 def test_changed_weights_and_packages_are_refused_before_anything_is_loaded(bundle, install):
     network = nn.Linear(2, 1)
     before = network.bias.tolist()

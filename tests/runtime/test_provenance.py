@@ -89,6 +89,12 @@ def test_the_provenance_names_bundle_weights_and_packages(bundle):
     assert describe(bundle, num_slices=24) == said
 
 
+def test_weights_that_take_no_part_are_not_named(bundle):
+    weights = {"model": bundle / "models/model.pt", "calibration": None}
+    said = BundleProvenance(bundle_root=bundle, weights=weights, knobs={})()
+    assert list(said["weights_sha256"]) == ["model"]
+
+
 def test_a_changed_knob_file_or_weight_shows_in_the_provenance(bundle):
     first = describe(bundle, num_slices=24)
     assert describe(bundle, num_slices=12)["config_sha256"] != first["config_sha256"]
