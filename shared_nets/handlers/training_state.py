@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from shared_nets.writers.atomic_file import write_atomically
@@ -20,7 +21,8 @@ class TrainingState:
     """Handler: save and resume everything that a training carries from one epoch to the next.
 
     A run that finds ``training_state.pt`` in its folder goes on after the epoch that was saved last; one that
-    finds the training complete does nothing. At the end the bare state dict is written as ``model.pt``.
+    finds the training complete does nothing. At the end the bare state dict is written as ``model.pt``. Of
+    several processes the first one writes, and all of them resume.
 
     Args:
         output_dir: folder of both files.
@@ -72,6 +74,8 @@ class TrainingState:
         self._write(self.output_dir / "model.pt", self.released.state_dict())
 
     def _write(self, path: Path, content: Mapping[str, Any]) -> None:
+        if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+            return
         buffer = io.BytesIO()
         torch.save(content, buffer)
         write_atomically(path, buffer.getvalue())

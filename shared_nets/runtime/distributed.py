@@ -23,6 +23,16 @@ def start_processes() -> None:
     dist.init_process_group(backend="nccl" if torch.cuda.is_available() else "gloo")
 
 
+def process_number() -> int:
+    """Give the number of this process, from 0; 0 where ``torchrun`` did not start it."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def num_processes() -> int:
+    """Give how many processes there are; 1 where ``torchrun`` did not start this one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def end_processes() -> None:
     """Leave the process group."""
     dist.destroy_process_group()

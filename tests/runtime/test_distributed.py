@@ -11,7 +11,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from shared_nets.runtime.distributed import data_parallel, end_processes, local_device, start_processes
+from shared_nets.runtime.distributed import (
+    data_parallel,
+    end_processes,
+    local_device,
+    num_processes,
+    process_number,
+    start_processes,
+)
 
 
 def free_port() -> str:
@@ -84,7 +91,14 @@ import sys
 from pathlib import Path
 import torch, torch.distributed as dist
 from torch import nn
-from shared_nets.runtime.distributed import data_parallel, end_processes, local_device, start_processes
+from shared_nets.runtime.distributed import (
+    data_parallel,
+    end_processes,
+    local_device,
+    num_processes,
+    process_number,
+    start_processes,
+)
 
 start_processes()
 rank = dist.get_rank()
@@ -118,3 +132,12 @@ def test_two_processes_start_from_one_network_and_share_their_gradients(tmp_path
         "0.0 15.0",
         "0.0 15.0",
     ]
+
+
+def test_a_process_knows_its_number_also_where_it_is_the_only_one(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert (process_number(), num_processes()) == (0, 1)
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert (process_number(), num_processes()) == (2, 4)
