@@ -115,6 +115,28 @@ def dermamnist_datalist(file: str | Path, image_folder: str | Path) -> Datalist:
     return lists
 
 
+def by_fold(datalist: Datalist, validation_fold: int) -> Datalist:
+    """Split the list ``training`` of a datalist.
+
+    Args:
+        datalist: of items with their ``fold``.
+        validation_fold: fold that becomes the list ``validation``.
+
+    Returns:
+        The datalist with the lists ``training`` and ``validation``.
+
+    Raises:
+        ValueError: one of them would be empty.
+    """
+    lists = {
+        "training": [item for item in datalist["training"] if item["fold"] != validation_fold],
+        "validation": [item for item in datalist["training"] if item["fold"] == validation_fold],
+    }
+    if not all(lists.values()):
+        raise ValueError(f"validation_fold must be one of several folds of the data, got {validation_fold}.")
+    return {**datalist, **lists}
+
+
 def datalist_bytes(datalist: Datalist) -> bytes:
     """Encode a datalist with one item a line; the same one gives the same bytes."""
     parts = []
@@ -133,6 +155,12 @@ def main(arguments: list[str] | None = None) -> int:
     ham = sets.add_parser("ham10000", help="HAM10000_metadata.csv with folders of JPEG files")
     mnist = sets.add_parser("dermamnist", help="dermamnist.npz of any size")
     for command in (isic, ham):
+        command.add_argument(
+            "--validation-fold",
+            type=int,
+            metavar="N",
+            help="write this fold as the list validation and the others as training, instead of one list",
+        )
         command.add_argument("source", metavar="FOLDER", help="folder of the download")
         command.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default 5)")
         command.add_argument("--seed", type=int, default=42, help="another seed deals the folds another way")
@@ -164,8 +192,10 @@ def _build(chosen: argparse.Namespace) -> Datalist:
         return dermamnist_datalist(chosen.source, Path(chosen.output).parent / "images")
     options = {"num_folds": chosen.folds, "seed": chosen.seed}
     if chosen.set == "ham10000":
-        return ham10000_datalist(chosen.source, **options)
-    return isic2024_datalist(chosen.source, negatives_per_fold=chosen.negatives_per_fold, **options)
+        datalist = ham10000_datalist(chosen.source, **options)
+    else:
+        datalist = isic2024_datalist(chosen.source, negatives_per_fold=chosen.negatives_per_fold, **options)
+    return datalist if chosen.validation_fold is None else by_fold(datalist, chosen.validation_fold)
 
 
 def _relative(item: dict[str, Any], folder: str | Path) -> dict[str, Any]:

@@ -89,6 +89,24 @@ def test_ham10000_is_listed_with_folds(tmp_path, capsys):
     assert "HAM_0" not in output.read_text()
 
 
+def test_one_fold_becomes_the_validation_list(tmp_path, capsys):
+    write_csv(tmp_path / "HAM10000_metadata.csv", HAM_ROWS)
+    for i, row in enumerate(HAM_ROWS):
+        (tmp_path / f"{row['image_id']}.jpg").write_bytes(jpeg(i))
+    output = tmp_path / "ham.json"
+    command = ["ham10000", str(tmp_path), "--output", str(output), "--folds", "2", "--validation-fold"]
+    assert main([*command, "1"]) == 0
+    lists = json.loads(output.read_text())
+    assert {item["fold"] for item in lists["training"]} == {0}
+    assert {item["fold"] for item in lists["validation"]} == {1}
+    assert len(lists["training"]) + len(lists["validation"]) == len(HAM_ROWS)
+    groups = [{item["group"] for item in lists[key]} for key in ("training", "validation")]
+    assert groups[0].isdisjoint(groups[1])
+    with pytest.raises(SystemExit):
+        main([*command, "7"])
+    assert "validation_fold must be one of several folds of the data, got 7" in capsys.readouterr().err
+
+
 def test_a_refused_folder_ends_in_status_3(tmp_path, capsys):
     assert main(["ham10000", str(tmp_path), "--output", str(tmp_path / "x.json")]) == 3
     assert "INPUT_NOT_FOUND" in capsys.readouterr().err
