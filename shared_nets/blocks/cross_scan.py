@@ -1,7 +1,7 @@
 """SS2D: a selective scan over an image along its rows and its columns, each forwards and backwards.
 
-Shape letters: B batch, H height, W width, L = H · W, E width of a token, D inner channels, N states, R rank of
-the step size. The four directions are, in this order: rows, columns, rows backwards, columns backwards.
+Shape letters: B batch, H height, W width, L = H · W, E width of a token, D inner channels, N states, R rank
+of the step size. The four directions are, in this order: rows, columns, rows backwards, columns backwards.
 
 Parameters are named, shaped and initialised as in VMamba, so that its checkpoints load.
 
@@ -38,7 +38,7 @@ def cross_scan(x: Tensor) -> Tensor:
 
 
 def cross_merge(tokens: Tensor, height: int, width: int) -> Tensor:
-    """Bring the tokens of all directions back to their places and add them up, as :func:`cross_scan` transposed.
+    """Bring the tokens of all directions back to their places and add up: :func:`cross_scan` transposed.
 
     Args:
         tokens: ``(B, L, 4, D)``.

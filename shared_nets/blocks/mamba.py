@@ -12,26 +12,13 @@ Reference:
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared_nets.blocks.selective_scan import selective_scan
-
-
-class ScanInputs(NamedTuple):
-    """What the scan takes: ``u, delta, z (B, D, L)``, ``A (D, N)``, ``B, C (B, N, L)``, others ``(D,)``."""
-
-    u: Tensor
-    delta: Tensor
-    A: Tensor
-    B: Tensor
-    C: Tensor
-    D: Tensor
-    z: Tensor
-    delta_bias: Tensor
 
 
 class Mamba(nn.Module):
@@ -95,22 +82,46 @@ class Mamba(nn.Module):
             parameter._no_weight_decay = True  # type: ignore[attr-defined]
         self.out_proj = nn.Linear(d_inner, d_model, bias=bias)
 
-    def scan_inputs(self, x: Tensor) -> ScanInputs:
-        """Turn tokens ``(B, L, E)`` into what the scan works on."""
-        length = x.shape[1]
-        u, z = self.in_proj(x).transpose(1, 2).chunk(2, dim=1)  # each (B, D, L)
-        if length:
-            u = F.silu(self.conv1d(u)[..., :length])  # (B, D, L)
-        low, B, C = self.x_proj(u.transpose(1, 2)).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        delta = F.linear(low, self.dt_proj.weight).transpose(1, 2)  # (B, D, L); the scan adds the bias
-        A = decay_rates(self.A_log)  # (D, N)
-        B, C = B.transpose(1, 2), C.transpose(1, 2)  # each (B, N, L)
-        return ScanInputs(u, delta, A, B, C, self.D, z, self.dt_proj.bias)
-
     def forward(self, x: Tensor) -> Tensor:
         """Pass tokens ``(B, L, E)`` on to tokens of the same shape."""
-        y = selective_scan(**self.scan_inputs(x)._asdict(), delta_softplus=True)
+        u, z = self.in_proj(x).chunk(2, dim=-1)  # each (B, L, D)
+        u = F.silu(causal_conv(u, self.conv1d.weight, self.conv1d.bias))  # (B, L, D)
+        low, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        delta = F.linear(low, self.dt_proj.weight)  # (B, L, D); the scan adds the bias
+        y = selective_scan(
+            u.transpose(1, 2),  # (B, D, L)
+            delta.transpose(1, 2),
+            decay_rates(self.A_log),
+            B.transpose(1, 2),  # (B, N, L)
+            C.transpose(1, 2),
+            self.D,
+            z=z.transpose(1, 2),
+            delta_bias=self.dt_proj.bias,
+            delta_softplus=True,
+        )
         return self.out_proj(y.transpose(1, 2))  # (B, L, E)
+
+
+def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve each channel over a token and those before it.
+
+    On a processor, sums of shifted products are several times as fast as ``conv1d`` with a group a channel.
+    They also leave channels next to each other in memory, as linear layers and the scan like them.
+
+    Args:
+        x: tokens, ``(B, L, D)``.
+        weight: as of ``conv1d``, ``(D, 1, K)``.
+        bias: ``(D,)``.
+
+    Returns:
+        Tokens, ``(B, L, D)``.
+    """
+    length, size = x.shape[1], weight.shape[2]
+    padded = F.pad(x, (0, 0, size - 1, 0))  # (B, K - 1 + L, D)
+    out = padded[:, size - 1 :] * weight[:, 0, size - 1]  # (B, L, D)
+    for k in range(size - 1):
+        out = torch.addcmul(out, padded[:, k : k + length], weight[:, 0, k])
+    return out if bias is None else out + bias
 
 
 def make_a_log(channels: int, states: int) -> Tensor:

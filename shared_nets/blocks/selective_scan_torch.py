@@ -35,25 +35,12 @@ def scan_in_blocks(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) ->
     Returns:
         Output ``(B, D, L)``, and the state after the last token, ``(B, D, N)``.
     """
-    batch, channels, length = u.shape
+    batch, channels, _ = u.shape
     groups = math.lcm(*(x.shape[1] for x in (B, C) if x.ndim == 4))
-    fold = (length, batch * groups, channels // groups)
-    y, last = _BlockScan.apply(
-        _tokens_first(u).view(fold),  # (L, P, E)
-        _tokens_first(delta).view(fold),  # (L, P, E)
-        _fold_constant(A, batch, groups),  # (P, N, E)
-        _fold(B, batch, groups),
-        _fold(C, batch, groups),
-    )
-    y = y.view(length, batch * channels).t().contiguous().view(u.shape)  # (B, D, L)
+    rate = _fold_constant(A, batch, groups)  # (P, N, E)
+    y, last = _BlockScan.apply(u, delta, rate, _fold(B, batch, groups), _fold(C, batch, groups))
     last = last.view(batch, groups, A.shape[1], channels // groups).transpose(2, 3)  # (B, G, E, N)
     return y, last.flatten(1, 2)  # (B, D, N)
-
-
-def _tokens_first(x: Tensor) -> Tensor:
-    """Turn ``(B, D, L)`` into contiguous ``(L, B · D)``; torch is fast at this for matrices only."""
-    moved = x.permute(2, 0, 1)  # (L, B, D)
-    return moved.flatten(1) if moved.is_contiguous() else x.flatten(0, 1).t().contiguous()
 
 
 def _fold_constant(x: Tensor, batch: int, groups: int) -> Tensor:
@@ -71,7 +58,7 @@ def _fold(x: Tensor, batch: int, groups: int) -> Tensor:
 
 
 class _BlockScan(torch.autograd.Function):
-    """The scan over ``u, delta (L, P, E)``, ``A (P, N, E)``, ``B, C (L, P, N, 1)`` or ``(1, P, N, E)``."""
+    """The scan over ``u, delta (B, D, L)``, ``A (P, N, E)``, ``B, C (L, P, N, 1)`` or ``(1, P, N, E)``."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,8 +69,9 @@ class _BlockScan(torch.autograd.Function):
         for block in work.blocks:
             if any(ctx.needs_input_grad):
                 starts.append(state.clone())
-            states = work.run(block, state, u[block], delta[block], _rows(B, block))  # (T, P, N, E)
-            y[block] = _sum_states(states, _rows(C, block))
+            here_u, here_delta = work.take(u, block), work.take(delta, block)  # each (T, P, E)
+            states = work.run(block, state, here_u, here_delta, _rows(B, block))  # (T, P, N, E)
+            work.put(_sum_states(states, _rows(C, block)), y, block)
             state.copy_(states[-1])
         ctx.save_for_backward(u, delta, A, B, C, *starts)
         return y, state
@@ -115,7 +103,7 @@ def _backward(
     grad_A, grad_B, grad_C = torch.zeros_like(A), torch.zeros_like(B), torch.zeros_like(C)
     later = grad_last.clone()  # what reaches a block's last state from the tokens after it, (P, N, E)
     for block, start in zip(reversed(work.blocks), reversed(starts), strict=True):
-        here_u, here_delta, here_grad = u[block], delta[block], grad_y[block]  # each (T, P, E)
+        here_u, here_delta, here_grad = (work.take(x, block) for x in (u, delta, grad_y))  # each (T, P, E)
         here_B, here_C = _rows(B, block), _rows(C, block)
         states = work.run(block, start, here_u, here_delta, here_B)  # (T, P, N, E)
         decay, _, grads = work.views(block)  # each (T, P, N, E)
@@ -130,14 +118,14 @@ def _backward(
         _rows(grad_C, block).add_(_sum_channels(states, here_grad, here_C))
         _rows(grad_B, block).add_(_sum_channels(grads, here_delta * here_u, here_B))
         grad_input = _sum_states(grads, here_B)  # of delta · u, (T, P, E)
-        grad_u[block] = grad_input * here_delta
+        work.put(grad_input * here_delta, grad_u, block)
         # The gradient of delta · A, which is g · exp(delta · A) · the state before, replaces the factors.
         decay.mul_(grads)
         decay[0].mul_(start)
         decay[1:].mul_(states[:-1])
         grad_A.add_(torch.mul(decay, here_delta[:, :, None], out=grads).sum(dim=0))
-        torch.sum(torch.mul(decay, A, out=grads), dim=2, out=grad_delta[block])
-        grad_delta[block].addcmul_(grad_input, here_u)
+        grad_step = torch.mul(decay, A, out=grads).sum(dim=2).addcmul_(grad_input, here_u)  # (T, P, E)
+        work.put(grad_step, grad_delta, block)
     return grad_u, grad_delta, grad_A, grad_B, grad_C
 
 
@@ -145,7 +133,7 @@ class _Workspace:
     """Buffers ``(T, P, N, E)`` and views of their tokens, made once and used by all blocks of a pass."""
 
     def __init__(self, u: Tensor, A: Tensor, *, buffers: int) -> None:
-        length, state_bytes = u.shape[0], max(1, A.numel() * A.element_size())
+        length, state_bytes = u.shape[2], max(1, A.numel() * A.element_size())
         tokens = max(1, min(length, BUFFER_BYTES // state_bytes))
         self.blocks = [slice(start, min(length, start + tokens)) for start in range(0, length, tokens)]
         self._buffers = [u.new_empty(tokens, *A.shape) for _ in range(buffers)]
@@ -155,6 +143,15 @@ class _Workspace:
     def views(self, block: slice) -> list[Tensor]:
         """Give the buffers as long as a block."""
         return [buffer[: block.stop - block.start] for buffer in self._buffers]
+
+    def take(self, x: Tensor, block: slice) -> Tensor:
+        """Copy a block out of ``(B, D, L)``, tokens first, ``(T, P, E)``."""
+        tokens_first = x[:, :, block].permute(2, 0, 1).contiguous()  # (T, B, D)
+        return tokens_first.view(len(tokens_first), self._rate.shape[0], self._rate.shape[2])
+
+    def put(self, value: Tensor, x: Tensor, block: slice) -> None:
+        """Write a block ``(T, P, E)`` to its place in ``(B, D, L)``."""
+        x[:, :, block] = value.view(len(value), *x.shape[:2]).permute(1, 2, 0)
 
     def run(self, block: slice, state: Tensor, u: Tensor, delta: Tensor, B: Tensor) -> Tensor:
         """Fill the first buffer with a block's factors and the second with its states, which it returns."""

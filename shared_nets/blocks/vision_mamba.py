@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from shared_nets.blocks.mamba import Mamba
-from shared_nets.blocks.selective_scan import ScanBackend, selective_scan
+from shared_nets.blocks.selective_scan import ScanBackend
 
 
 class BidirectionalMamba(nn.Module):
@@ -49,24 +49,11 @@ class BidirectionalMamba(nn.Module):
         self.fusion = nn.Linear(2 * d_model, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pass tokens ``(B, L, E)`` on to tokens of the same shape; both directions share one scan."""
+        """Pass tokens ``(B, L, E)`` on to tokens of the same shape."""
+        # One scan over both directions would copy all its inputs together, which costs more than it saves.
         x = self.norm(x)
-        ahead, back = self.ssm_forward.scan_inputs(x), self.ssm_backward.scan_inputs(x.flip(1))
-        y = selective_scan(
-            u=torch.cat([ahead.u, back.u], dim=1),  # (B, 2D, L)
-            delta=torch.cat([ahead.delta, back.delta], dim=1),
-            A=torch.cat([ahead.A, back.A]),
-            B=torch.stack([ahead.B, back.B], dim=1),  # (B, 2, N, L)
-            C=torch.stack([ahead.C, back.C], dim=1),
-            D=torch.cat([ahead.D, back.D]),
-            z=torch.cat([ahead.z, back.z], dim=1),
-            delta_bias=torch.cat([ahead.delta_bias, back.delta_bias]),
-            delta_softplus=True,
-            backend=self.scan_backend,
-        )
-        first, second = y.transpose(1, 2).chunk(2, dim=2)  # each (B, L, D)
-        both = [self.ssm_forward.out_proj(first), self.ssm_backward.out_proj(second.flip(1))]
-        return self.fusion(torch.cat(both, dim=-1))  # (B, L, E)
+        ahead, back = self.ssm_forward(x), self.ssm_backward(x.flip(1)).flip(1)  # each (B, L, E)
+        return self.fusion(torch.cat([ahead, back], dim=-1))  # (B, L, E)
 
 
 class VisionMambaLayer(nn.Module):

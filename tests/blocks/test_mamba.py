@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shared_nets.blocks.mamba import Mamba, parameter_groups
+from shared_nets.blocks.mamba import Mamba, causal_conv, parameter_groups
 from shared_nets.blocks.vision_mamba import BidirectionalMamba, VisionMambaLayer
 
 
@@ -126,14 +126,36 @@ def test_argument_that_makes_no_block_is_refused(argument, message):
         Mamba(16, **argument)
 
 
-def test_both_directions_in_one_scan_equal_two_blocks_run_apart():
+def test_tokens_read_backwards_give_the_result_backwards_when_the_directions_swap_weights():
     torch.manual_seed(0)
-    block = BidirectionalMamba(d_model=16)
+    block, swapped = BidirectionalMamba(d_model=16), BidirectionalMamba(d_model=16)
+    state = block.state_dict()
+    other = {"ssm_forward": "ssm_backward", "ssm_backward": "ssm_forward"}
+    renamed = {
+        ".".join([other.get(name.split(".")[0], name.split(".")[0]), *name.split(".")[1:]]): value
+        for name, value in state.items()
+    }
+    renamed["fusion.weight"] = state["fusion.weight"].roll(16, dims=1)
+    swapped.load_state_dict(renamed)
     x = tokens(2, 9, 16)
-    normed = block.norm(x)
-    ahead = block.ssm_forward(normed)
-    back = block.ssm_backward(normed.flip(1)).flip(1)
-    torch.testing.assert_close(block(x), block.fusion(torch.cat([ahead, back], dim=-1)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(swapped(x.flip(1)), block(x).flip(1), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(block(x.flip(1)), block(x).flip(1), atol=1e-3)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 9])
+@pytest.mark.parametrize("size", [1, 4])
+def test_causal_convolution_is_that_of_torch(length, size):
+    x = tokens(2, length, 6)
+    conv = nn.Conv1d(6, 6, size, padding=size - 1, groups=6)
+    padded = nn.functional.pad(x.transpose(1, 2), (size - 1, 0))
+    expected = nn.functional.conv1d(padded, conv.weight, conv.bias, groups=6) if length else x.transpose(1, 2)
+    torch.testing.assert_close(
+        causal_conv(x, conv.weight, conv.bias), expected.transpose(1, 2), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_block_without_tokens_gives_none():
+    assert Mamba(16)(tokens(2, 0, 16)).shape == (2, 0, 16)
 
 
 def test_vision_layer_has_the_parameters_of_the_published_checkpoint():
