@@ -8,7 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+from jsonschema.exceptions import best_match
+from jsonschema.protocols import Validator
+from jsonschema.validators import validator_for
 
 from shared_nets.refusals import InputRefused
 from shared_nets.types import RESEARCH_USE_ONLY, CKDResult, KidneyResult, LesionResult, StudyResult
@@ -35,7 +37,7 @@ def result_as_dict(result: StudyResult) -> dict[str, Any]:
         jsonschema.ValidationError: the result is not what the schema promises its readers.
     """
     content = json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False, default=_plain))
-    jsonschema.validate(content, _schema(SCHEMA_NAMES[type(result)]))
+    _check(content, SCHEMA_NAMES[type(result)])
     return content
 
 
@@ -55,7 +57,7 @@ def refusal_as_dict(study_id: str, refusal: InputRefused) -> dict[str, Any]:
         **refusal.as_dict(),
         "notice": RESEARCH_USE_ONLY,
     }
-    jsonschema.validate(content, _schema("refusal"))
+    _check(content, "refusal")
     return content
 
 
@@ -64,9 +66,19 @@ def to_json_bytes(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def _check(content: dict[str, Any], name: str) -> None:
+    error = best_match(_validator(name).iter_errors(content))
+    if error is not None:
+        raise error
+
+
 @cache
-def _schema(name: str) -> dict[str, Any]:
-    return json.loads((_SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
+def _validator(name: str) -> Validator:
+    """Build what checks against a schema, once: a schema costs more to check than a result."""
+    schema = json.loads((_SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
+    kind = validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema)
 
 
 def _plain(value: Any) -> Any:
