@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class LesionEvaluation:
         temperature: of the calibration that the results were made with.
         output_path: of the JSON file; ``None`` writes none, and :meth:`figures` gives them.
         settings: written to the file as they are, so that it says what was measured.
+        provenance: gives what else says so, :class:`shared_nets.runtime.provenance.BundleProvenance`.
         subgroups: see :class:`LesionMetric`.
         num_draws: draws of the bootstrap over patients; 0 leaves the intervals out.
         level: share of draws inside an interval.
@@ -65,6 +66,7 @@ class LesionEvaluation:
         temperature: float,
         output_path: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
+        provenance: Callable[[], Mapping[str, Any]] | None = None,
         subgroups: Mapping[str, Sequence[str]] | None = None,
         num_draws: int = 1000,
         level: float = 0.95,
@@ -74,6 +76,7 @@ class LesionEvaluation:
         self.malignant = [self.class_names.index(name) for name in malignant_classes]
         self.output_path = Path(output_path) if output_path is not None else None
         self.settings = dict(settings or {})
+        self.provenance = provenance
         self.num_draws, self.level, self.seed = num_draws, level, seed
         self.metrics = {
             name: LesionMetric(
@@ -107,6 +110,7 @@ class LesionEvaluation:
             "num_labelled": len(self._labelled),
             "num_refused": self.num_refused,
             "settings": self.settings,
+            "provenance": dict(self.provenance()) if self.provenance is not None else {},
             "intervals": {"level": self.level, "draws": self.num_draws, "seed": self.seed},
         }
         if self._labelled:

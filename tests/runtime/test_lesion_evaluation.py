@@ -58,10 +58,11 @@ def test_answers_and_decisions_are_measured_and_refusals_counted(tmp_path):
         outcome(0.3, 1),
         REFUSED,
     ]
-    evaluated(outputs, output_path=path, num_draws=0, settings={"num_views": 8})
+    source = {"bundle_version": "0.1.0"}
+    evaluated(outputs, output_path=path, num_draws=0, settings={"num_views": 8}, provenance=lambda: source)
     figures = json.loads(path.read_text())
     assert (figures["num_images"], figures["num_labelled"], figures["num_refused"]) == (5, 5, 1)
-    assert figures["settings"] == {"num_views": 8}
+    assert (figures["settings"], figures["provenance"]) == ({"num_views": 8}, source)
     assert figures["decisions"] == pytest.approx(
         {
             "beyond_ood_limit": 1 / 5,
