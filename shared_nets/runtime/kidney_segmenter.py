@@ -13,6 +13,7 @@ from monai.transforms import Compose, LoadImaged
 
 from shared_nets.refusals import InputRefused
 from shared_nets.runtime.bundle import BundleRuntime
+from shared_nets.runtime.carried_code import open_bundle, refusals_of_carried_code
 from shared_nets.runtime.checks import file_sha256
 from shared_nets.transforms.find_kidneys import FoundKidneys
 
@@ -40,6 +41,10 @@ class KidneySegmenter:
         Raises:
             InputRefused: ``MASK_MISSING`` where the bundle is not there; what the bundle refuses.
         """
+        with refusals_of_carried_code():
+            return self._find(ct)
+
+    def _find(self, ct: MetaTensor) -> FoundKidneys:
         runtime = self._loaded()
         data: dict[Any, Any] = {"image": ct}
         preprocessing: Compose = runtime.content("preprocessing")
@@ -72,5 +77,5 @@ class KidneySegmenter:
                     "Give a mask of the kidneys, or the folder of the kidney segmentation bundle.",
                 )
             logger.info("loading %s to draw kidney masks", self.bundle_root.name)
-            self._runtime = BundleRuntime(self.bundle_root, device=self.device, **self.overrides)
+            self._runtime = open_bundle(self.bundle_root, device=self.device, **self.overrides)
         return self._runtime

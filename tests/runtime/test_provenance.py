@@ -7,6 +7,7 @@ from importlib.metadata import version
 import pytest
 
 import shared_nets
+from shared_nets.runtime import provenance
 from shared_nets.runtime.provenance import BundleProvenance, config_sha256
 
 
@@ -55,6 +56,14 @@ def test_neither_white_space_nor_the_order_of_keys_matters(write, text):
 def test_whatever_may_change_the_answer_changes_the_hash(write, text, name, knobs):
     first = config_sha256(write('{"a": [1, 2]}'), knobs={"x": 1})
     assert config_sha256(write(text, name, folder="b"), knobs=knobs) != first
+
+
+def test_the_name_of_the_copy_that_a_release_carries_does_not_matter(write, monkeypatch):
+    first = config_sha256(write('{"_target_": "shared_nets.a.B"}'), knobs={})
+    monkeypatch.setattr(provenance, "__name__", "shared_nets_0123456789ab.runtime.provenance")
+    for target, is_same in (("shared_nets_0123456789ab.a.B", True), ("shared_nets_ba9876543210.a.B", False)):
+        files = write(f'{{"_target_": "{target}"}}', folder="b")
+        assert (config_sha256(files, knobs={}) == first) is is_same
 
 
 def test_the_folder_of_the_bundle_does_not_matter(write):
