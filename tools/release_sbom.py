@@ -1,4 +1,4 @@
-"""Say in CycloneDX what a released bundle is made of: its code, its weights, and the packages that it needs."""
+"""Say in CycloneDX what a released bundle is made of: its code, its weights, and the packages it needs."""
 
 from __future__ import annotations
 
