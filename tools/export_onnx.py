@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from shared_nets.refusals import InputRefused
 from shared_nets.runtime.checks import load_weights, read_metadata
-from tools.network_rules import parser_of, quiet
+from tools.network_rules import first_line, parser_of, quiet
 
 MAX_DIFFERENCE = 1e-4
 _SEEDS = (1, 2)
@@ -106,7 +106,7 @@ def export_problems(bundle: Path) -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             export_onnx(bundle, Path(folder) / "model.onnx")
     except (ImportError, InputRefused, RuntimeError, ValueError) as error:
-        return [f"metadata.json: exports names onnx, but {str(error).splitlines()[0]}"]
+        return [f"metadata.json: exports names onnx, but {first_line(error)}"]
     return []
 
 
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         difference = export_onnx(options.bundle.resolve(), options.output)
     except (ImportError, InputRefused, RuntimeError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(f"{options.bundle.name} cannot be exported: {first_line(error)}", file=sys.stderr)
         return 1
     print(f"{options.output}: largest difference from the original {difference:.1e}")
     return 0

@@ -79,6 +79,13 @@ def undefined_references(parser: ConfigParser) -> set[str]:
     return {name for names in wanted for name in names if name not in items}
 
 
+def first_line(error: BaseException) -> str:
+    """Give the first line of the first cause: MONAI and torch wrap what happened in texts of their own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).splitlines() or [""])[0]
+
+
 def _schema_problems(bundle: Path) -> Iterator[str]:
     with _failure("metadata.json must fit MONAI's schema") as failures, quiet():
         verify_metadata(meta_file=str(bundle / "configs" / "metadata.json"), filepath=str(SCHEMA))
@@ -152,7 +159,7 @@ def _weight_problems(bundle: Path) -> Iterator[str]:
             try:
                 state: Any = torch.load(path, map_location="cpu", weights_only=True)
             except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-                yield f"models/{path.name} must load without running code, got: {_first_line(error)}"
+                yield f"models/{path.name} must load without running code, got: {first_line(error)}"
                 continue
             if path.name == "model.pt":
                 yield from _state_problems(bundle, state)
@@ -192,14 +199,7 @@ def _failure(rule: str) -> Iterator[list[str]]:
     try:
         yield failures
     except Exception as error:  # configurations can fail in any way, and each is a finding
-        failures.append(f"{rule}, got {type(error).__name__}: {_first_line(error)}")
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of the first cause: MONAI wraps what happened in texts of its own."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (str(error).splitlines() or [""])[0]
+        failures.append(f"{rule}, got {type(error).__name__}: {first_line(error)}")
 
 
 @contextlib.contextmanager

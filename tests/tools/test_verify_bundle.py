@@ -195,6 +195,18 @@ def test_export_that_is_not_equal_is_named_and_not_kept(bundle, tmp_path, monkey
     assert issubclass(NotEqualError, RuntimeError)
 
 
+def test_network_that_cannot_be_exported_is_named_in_one_line(bundle, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'shared_nets[onnx]'")
+
+    def fail(*arguments):
+        raise RuntimeError("a screen of advice") from ValueError("an operator is unknown\nmore")
+
+    monkeypatch.setattr(export_onnx, "_convert", fail)
+    assert export_onnx.main([str(bundle), "--output", str(tmp_path / "model.onnx")]) == 1
+    assert capsys.readouterr().err == f"{NAME} cannot be exported: an operator is unknown\n"
+    assert list(tmp_path.glob("*.onnx")) == []
+
+
 def test_export_without_its_packages_says_how_to_get_them(bundle, monkeypatch):
     monkeypatch.setattr(export_onnx, "find_spec", lambda name: None)
     edit(bundle / "configs" / "metadata.json", lambda content: content.update(exports=["onnx"]))
