@@ -1,10 +1,11 @@
-# make demo · make test · make lint · make bench
+# make demo · make label · make test · make lint · make bench
 # Each target makes .venv by itself; a second call finds it ready. Everything lives in this folder, but for pip's
 # own cache and the real scans of the demo (see tools/demo_data.py).
 #   PYTHON=python3.12      the interpreter that makes .venv (3.11 or newer)
 #   TEST_JOBS=2            processes that share the tests
 #   TESTS="tests/data -k phantom"   what pytest is given
 #   BENCH="--quick dicom"           what the benchmarks are given
+#   LABEL="--studies DIR"           what MONAI Label is started with; LABEL=--help lists it
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,16 +17,19 @@ PYTHON ?= python3
 TEST_JOBS ?= 2
 TESTS ?= tests
 BENCH ?=
+LABEL ?=
 
 PY := .venv/bin/python
 RUNTIME := .venv/.ready-runtime
 DEV := .venv/.ready-dev
+MONAI_LABEL := .venv/.ready-label
 TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' requirements.txt)
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo label label-or-not test lint bench clean
 
 help:
 	@echo "make demo    from a real CT series to a CKD stage, with a picture"
+	@echo "make label   MONAI Label with every bundle, for 3D Slicer and OHIF"
 	@echo "make test    all tests"
 	@echo "make lint    ruff, ruff format and mypy"
 	@echo "make bench   speed and memory, side by side with MONAI and SimpleITK"
@@ -48,10 +52,22 @@ $(DEV): $(RUNTIME)
 	@$(PY) -m pip install --disable-pip-version-check '$(TORCH)' -r requirements.txt -e '.[dev]'
 	@touch $@
 
+$(MONAI_LABEL): $(RUNTIME)
+	@echo "==> MONAI Label and what it imports"
+	@$(PY) -m pip install --disable-pip-version-check '$(TORCH)' -r requirements.txt -e '.[label]'
+	@$(PY) -m pip install --disable-pip-version-check --no-deps monailabel==0.8.5
+	@touch $@
+
 demo: $(RUNTIME)
 	@$(PY) -m tools.demo
 
-test: $(DEV)
+label: $(MONAI_LABEL)
+	@$(PY) -m tools.monailabel_app $(LABEL)
+
+label-or-not: $(DEV)
+	@$(MAKE) $(MONAI_LABEL) || echo "==> MONAI Label could not be installed: its tests are skipped"
+
+test: $(DEV) label-or-not
 	@echo "==> tests, in $(TEST_JOBS) processes; the summary says what was skipped and why"
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_JOBS) --dist loadgroup $(TESTS)
 
