@@ -46,6 +46,7 @@ from shared_nets.metrics.threshold_curve import ThresholdCurve
 from shared_nets.nets.lesion_network import LesionNetwork
 from shared_nets.refusals import EXIT_STATUS_REFUSED, InputRefused
 from shared_nets.runtime.lesion_fusion import FusionRecipe, fit_fusion, fused_logits, tokens_of
+from shared_nets.runtime.lesion_statistics import metadata_statistics
 from shared_nets.transforms.lesion_metadata import parse_lesion_metadata
 from shared_nets.transforms.lesion_schema import LesionSchema, lesion_schema
 from shared_nets.weights.checkpoint_file import read_checkpoint
@@ -87,9 +88,13 @@ class Tokens(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """What every model is given: by part of the split, rows ``(N, F)`` and answers ``(N,)``."""
+    """What every model is given: by part of the split, rows ``(N, F)`` and answers ``(N,)``.
+
+    ``statistics`` are mean and standard deviation of the numbers that are told of the training images.
+    """
 
     schema: LesionSchema
+    statistics: tuple[FloatArray, FloatArray]
     tasks: dict[str, LesionTask]
     rows: dict[str, Tensor]
 
@@ -167,7 +172,8 @@ def make_experiment(labels: dict[str, npt.NDArray[np.int64]], *, seed: int) -> E
         )
         for split, task in tasks.items()
     }
-    return Experiment(schema, tasks, rows)
+    told = [{"clinical": person} for person in tasks["train"].clinical]
+    return Experiment(schema, metadata_statistics(told, schema), tasks, rows)
 
 
 def network_for(model: str, bundle: Path) -> tuple[LesionNetwork, ConfigParser]:
@@ -205,6 +211,8 @@ def network_scores(
             torch.manual_seed(seed)
             network, config = network_for(model, bundle)
             start_from_image_weights(network, weights)
+            if network.tabular_encoder is not None:
+                network.tabular_encoder.set_statistics(*map(torch.from_numpy, experiment.statistics))
             if tokens is None:
                 tokens = kept_tokens(network, config, images)
             seen = tokens.without_image() if model == EMPTY else tokens

@@ -123,23 +123,6 @@ class TabularTokens(nn.Module):
         self.numbers_mean.copy_(mean)
         self.numbers_std.copy_(std)
 
-    def standardise_by(self, rows: Tensor) -> None:
-        """Standardise numbers as training rows say, to mean 0 and standard deviation 1 among those.
-
-        A number that no row has, or that is the same in all, keeps its unit.
-
-        Args:
-            rows: of all training data, see :meth:`forward`; ``(B, F)``.
-
-        Raises:
-            ValueError: the rows have another width.
-        """
-        self._check_width(rows)
-        numbers = rows[:, : self.num_numbers].double()  # (B, N)
-        mean = numbers.nanmean(dim=0)  # (N,)
-        std = (numbers - mean).square().nanmean(dim=0).sqrt()  # (N,)
-        self.set_statistics(mean.nan_to_num(nan=0.0), torch.where(std > 0, std, 1.0))
-
     def forward(self, rows: Tensor) -> Tensor:
         """Turn rows into tokens.
 
@@ -152,7 +135,8 @@ class TabularTokens(nn.Module):
         Raises:
             ValueError: the rows have another width.
         """
-        self._check_width(rows)
+        if rows.ndim != 2 or rows.shape[1] != self.num_features:
+            raise ValueError(f"metadata must have shape (B, {self.num_features}), got {tuple(rows.shape)}.")
         numbers = rows[:, : self.num_numbers].float()  # (B, N)
         categories = rows[:, self.num_numbers :].nan_to_num(nan=0.0).long()  # (B, F - N)
         is_missing = numbers.isnan()
@@ -177,10 +161,6 @@ class TabularTokens(nn.Module):
         rows = self.numbers_mean.new_zeros(batch_size, self.num_features)
         rows[:, : self.num_numbers] = float("nan")
         return rows
-
-    def _check_width(self, rows: Tensor) -> None:
-        if rows.ndim != 2 or rows.shape[1] != self.num_features:
-            raise ValueError(f"metadata must have shape (B, {self.num_features}), got {tuple(rows.shape)}.")
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

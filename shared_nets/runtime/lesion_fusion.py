@@ -81,7 +81,7 @@ def fit_fusion(
     """Train everything behind the trunk in place, towards one logit.
 
     Args:
-        network: of one class. Where it reads metadata, the rows set the scale of their numbers.
+        network: of one class; its metadata are standardised already.
         views: tokens of the same images, changed in another way in each, ``(N, 2, L, E)``.
         rows: their metadata, ``(N, F)``; ``None`` for images alone.
         target: 0 or 1, ``(N,)``.
@@ -93,8 +93,6 @@ def fit_fusion(
     """
     if not views:
         raise ValueError("views must hold tokens of the images, got none.")
-    if network.tabular_encoder is not None and rows is not None:
-        network.tabular_encoder.standardise_by(rows)
     parts = nn.ModuleList(getattr(network, name) for name in _PARTS if getattr(network, name) is not None)
     optimizer = torch.optim.AdamW(parameter_groups(parts, recipe.weight_decay), lr=recipe.learning_rate)
     steps = recipe.max_epochs * math.ceil(len(target) / recipe.batch_size)

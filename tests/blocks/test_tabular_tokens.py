@@ -45,16 +45,6 @@ def test_without_blocks_each_token_is_its_value_alone():
     torch.testing.assert_close(out, tokens.norm(expected))
 
 
-def test_training_rows_say_how_numbers_are_standardised():
-    tokens = make()
-    tokens.standardise_by(torch.tensor([[1.0, NAN, 1.0], [NAN, NAN, 2.0], [5.0, NAN, 0.0]]))
-    assert tokens.numbers_mean.tolist() == [3.0, 0.0]  # of 1 and 5; of nothing
-    assert tokens.numbers_std.tolist() == [2.0, 1.0]
-    tokens.standardise_by(torch.tensor([[7.0, 4.0, 1.0], [7.0, 8.0, 1.0]]))
-    assert tokens.numbers_mean.tolist() == [7.0, 6.0]
-    assert tokens.numbers_std.tolist() == [1.0, 2.0]  # the same everywhere: its unit stays
-
-
 def test_the_class_token_sees_every_value():
     tokens = make()
     row = torch.tensor([[1.0, 2.0, 1.0]])
