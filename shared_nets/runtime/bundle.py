@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from shared_nets.data.studies import StudyDataset
 from shared_nets.engines.study_evaluator import keep_as_list
+from shared_nets.refusals import refusal_behind
 from shared_nets.runtime.checks import prepare_bundle, read_metadata
 from shared_nets.types import StudyOutcome
 
@@ -54,13 +55,23 @@ class BundleRuntime:
             ckpt_path=parser.get_parsed_content("ckpt_path"),
             other_files=parser.get_parsed_content("other_files"),
         )
-        self._preprocessing = parser.get_parsed_content("preprocessing")
-        self._evaluator = parser.get_parsed_content("evaluator")
-        self._results = parser.get_parsed_content("study_results")
+        self._preprocessing = self.content("preprocessing")
+        self._evaluator = self.content("evaluator")
+        self._results = self.content("study_results")
 
     def content(self, name: str) -> Any:
-        """Give a part of the configuration, built: ``network``, ``preprocessing``, ``inferer`` …"""
-        return self.workflow.parser.get_parsed_content(name)
+        """Give a part of the configuration, built: ``network``, ``preprocessing``, ``inferer`` …
+
+        Raises:
+            InputRefused: building it was refused: a calibration of other weights.
+        """
+        try:
+            return self.workflow.parser.get_parsed_content(name)
+        except Exception as error:  # MONAI wraps what a component raises
+            refusal = refusal_behind(error)
+            if refusal is None:
+                raise
+            raise refusal from None
 
     @property
     def name_and_version(self) -> tuple[str, str]:
