@@ -33,6 +33,10 @@ def fit_class_gaussians(
     as far off as the nearest mean does (:func:`shared_nets.transforms.lesion_calibration.mahalanobis_score`).
     The limit of that belongs on images that the network did not learn from, which lie further off.
 
+    Noise, blanks, negatives and X-rays lie far off. Energy and the highest probability do not tell these from
+    lesions (a network is sure of what it never saw), nor does the distance relative to that from all images
+    together. An embedding that is a mean over places does not notice a lesion in pieces.
+
     Args:
         embeddings: of the training images, not augmented, ``(N, E)``.
         labels: class of each, ``(N,)``.
