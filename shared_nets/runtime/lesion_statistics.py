@@ -6,7 +6,7 @@ Shape letters: N numbers of the schema, M items that are looked at.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,8 @@ def metadata_statistics(
         raise ValueError("data must hold training items, got none.")
     chosen = np.unique(np.linspace(0, len(data) - 1, min(len(data), max_items)).round().astype(int))
     read = LesionMetadatad(schema=schema)
-    rows = np.stack([read(data[int(i)])["metadata"].numpy() for i in chosen]).astype(np.float64)  # (M, F)
+    items: list[dict[Hashable, Any]] = [{**data[int(i)]} for i in chosen]
+    rows = np.stack([read(item)["metadata"].numpy() for item in items]).astype(np.float64)  # (M, F)
     numbers = np.ma.masked_invalid(rows[:, : schema.num_numbers])  # (M, N)
     mean = numbers.mean(axis=0).filled(0.0)  # (N,)
     std = numbers.std(axis=0).filled(0.0)  # (N,)
