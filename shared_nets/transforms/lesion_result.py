@@ -116,6 +116,7 @@ class LesionResultd(MapTransform):
             *image_findings,
             *_findings(d.get("metadata_findings")),
             *_calibration_warnings(fitted, score),
+            *_malignant_in_set(likely, [self.class_names[k] for k in chosen], self.malignant_classes),
             *self.warnings,
         )
         d["source_image"] = _source_image(meta, d.get("photo"))
@@ -239,6 +240,17 @@ def _out_of_distribution(fitted: LesionCalibration | None, score: float | None) 
         f"{fitted.ood_limit:.1f}), so its numbers mean little."
     )
     return (Finding(code="ABSTAIN_OUT_OF_DISTRIBUTION", message=message),)
+
+
+def _malignant_in_set(likely: str, chosen: Sequence[str], malignant: Sequence[str]) -> tuple[Finding, ...]:
+    """A likely class that is benign must not hide that a malignant one cannot be left out."""
+    possible = [name for name in chosen if name in malignant]
+    if likely in malignant or not possible:
+        return ()
+    message = (
+        f"The likeliest class is benign, but {', '.join(possible)} cannot be left out at the stated coverage."
+    )
+    return (Finding(code="MALIGNANT_IN_SET", message=message),)
 
 
 def _poor_image(findings: Sequence[Finding], abstain_on: frozenset[str]) -> tuple[Finding, ...]:

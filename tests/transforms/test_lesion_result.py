@@ -245,3 +245,12 @@ def test_logits_of_another_network_are_an_error(build):
         build({"pred": torch.zeros(6)})
     with pytest.raises(ValueError, match="logits must be finite"):
         build({"pred": torch.full((7,), math.nan)})
+
+
+def test_a_benign_label_does_not_hide_that_a_malignant_class_is_in_the_set(build):
+    wide = dataclasses.replace(CALIBRATION, conformal_quantiles=(0.76,) * 7)  # 1 - 0.25 for melanoma
+    (warning,) = build(calibration=wide)["result"].warnings
+    assert warning.code == "MALIGNANT_IN_SET"
+    assert "mel cannot be left out" in warning.message
+    narrow = dataclasses.replace(CALIBRATION, conformal_quantiles=(0.7,) * 7)
+    assert build(calibration=narrow)["result"].warnings == ()
