@@ -69,7 +69,7 @@ def metadata_statistics(
         raise ValueError("data must hold training items, got none.")
     chosen = np.unique(np.linspace(0, len(data) - 1, min(len(data), max_items)).round().astype(int))
     read = LesionMetadatad(schema=schema)
-    items: list[dict[Hashable, Any]] = [{**data[int(i)]} for i in chosen]
+    items: list[dict[Hashable, Any]] = [dict(data[int(i)].items()) for i in chosen]
     rows = np.stack([read(item)["metadata"].numpy() for item in items]).astype(np.float64)  # (M, F)
     numbers = np.ma.masked_invalid(rows[:, : schema.num_numbers])  # (M, N)
     mean = numbers.mean(axis=0).filled(0.0)  # (N,)

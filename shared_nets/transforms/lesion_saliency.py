@@ -107,6 +107,7 @@ class LesionSaliencyd(MapTransform):
         shown = int(_probabilities(torch.as_tensor(d[self.first_key(d)])[None], 1.0).argmax())
         ground = skin_colour(image)  # (1, 3, 1, 1)
         answers = _AnswerAbove(self.network, ground, metadata, self.temperature)
+        answers.training = self.network.training  # eval_mode puts both back to what answers was
         occlusion = OcclusionSensitivity(
             answers,
             mask_size=[max(1, round(self.mask_share * side)) for side in image.shape[2:]],

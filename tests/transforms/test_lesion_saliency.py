@@ -74,6 +74,13 @@ def test_equal_items_give_equal_bytes_and_the_network_is_left_as_it_was(item):
     assert not first.requires_grad
 
 
+@pytest.mark.parametrize("is_training", [True, False])
+def test_the_network_stays_in_the_mode_it_was_in(item, is_training):
+    network = CornerNetwork().train(is_training)
+    LesionSaliencyd(network=network)(item)
+    assert network.training is is_training
+
+
 def test_metadata_go_along_with_every_covered_image(item):
     network = CornerNetwork()
     LesionSaliencyd(network=network, batch_size=4)({**item, "metadata": torch.tensor([0.5, 1.0])})
