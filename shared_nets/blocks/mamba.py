@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shared_nets.blocks.selective_scan import selective_scan
+from shared_nets.blocks.selective_scan import ScanBackend, selective_scan
 
 
 class Mamba(nn.Module):
@@ -37,6 +37,7 @@ class Mamba(nn.Module):
         dt_init_floor: step sizes at the start are at least this.
         conv_bias: whether the convolution has a bias.
         bias: whether the input and output projections have one.
+        scan_backend: see :func:`shared_nets.blocks.selective_scan.selective_scan`.
 
     Raises:
         ValueError: ``dt_init`` is unknown, or a size is not positive.
@@ -57,8 +58,10 @@ class Mamba(nn.Module):
         dt_init_floor: float = 1e-4,
         conv_bias: bool = True,
         bias: bool = False,
+        scan_backend: ScanBackend = "auto",
     ) -> None:
         super().__init__()
+        self.scan_backend: ScanBackend = scan_backend
         for name, size in {
             "d_model": d_model,
             "d_state": d_state,
@@ -98,6 +101,7 @@ class Mamba(nn.Module):
             z=z.transpose(1, 2),
             delta_bias=self.dt_proj.bias,
             delta_softplus=True,
+            backend=self.scan_backend,
         )
         return self.out_proj(y.transpose(1, 2))  # (B, L, E)
 

@@ -41,10 +41,17 @@ class BidirectionalMamba(nn.Module):
         scan_backend: ScanBackend = "auto",
     ) -> None:
         super().__init__()
-        self.scan_backend: ScanBackend = scan_backend
         self.norm = nn.LayerNorm(d_model)
         self.ssm_forward, self.ssm_backward = (
-            Mamba(d_model, d_state=d_state, d_conv=d_conv, expand=expand, dt_rank=dt_rank) for _ in range(2)
+            Mamba(
+                d_model,
+                d_state=d_state,
+                d_conv=d_conv,
+                expand=expand,
+                dt_rank=dt_rank,
+                scan_backend=scan_backend,
+            )
+            for _ in range(2)
         )
         self.fusion = nn.Linear(2 * d_model, d_model)
 
