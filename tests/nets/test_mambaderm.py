@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from shared_nets.blocks import mamba
+from shared_nets.blocks import mamba as mamba_block
 from shared_nets.blocks.mamba import Mamba
 from shared_nets.nets import mambaderm as sizes
 from shared_nets.nets.mambaderm import MambaDerm
@@ -356,13 +356,13 @@ def test_inputs_of_another_shape_are_named(image):
 
 def test_the_scan_that_is_asked_for_is_the_one_that_runs(monkeypatch):
     asked = []
-    scan = mamba.selective_scan
+    scan = mamba_block.selective_scan
 
     def listening(*inputs, **options):
         asked.append(options["backend"])
         return scan(*inputs, **options)
 
-    monkeypatch.setattr(mamba, "selective_scan", listening)
+    monkeypatch.setattr(mamba_block, "selective_scan", listening)
     network = sizes.mambaderm_mini(num_classes=7, scan_backend="reference").eval()
     network(torch.zeros(1, 3, 28, 28))
     assert asked == ["reference"] * 4  # two layers, two directions
