@@ -1,6 +1,6 @@
 """Fixtures for every test: real scans out of registry packages, or a skip that says why there are none."""
 
-from __future__ import annotations
+from __future__ import locale
 
 from pathlib import Path
 
@@ -38,3 +38,11 @@ totalsegmentator_ct = _scan_fixture("totalsegmentator_ct")
 totalsegmentator_mask = _scan_fixture("totalsegmentator_mask")
 totalsegmentator_dicom = _scan_fixture("totalsegmentator_dicom")
 naevus_photo = _scan_fixture("naevus_photo")
+
+
+@pytest.fixture(autouse=True)
+def locale_is_kept():
+    """GDCM, by which some tests write DICOM, changes the locale of the process, and with it how text is read."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
