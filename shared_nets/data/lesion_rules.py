@@ -7,10 +7,13 @@ the task tells whether a network joins the two, and nothing else. People, answer
 synthetic; the rules are no advice.
 
 1. What is malignant (melanoma, basal cell carcinoma, actinic keratosis) is excised.
-2. A naevus is excised from the age of 60 where skin always sees the sun: on head, neck, arms and hands. There
-   the melanomas of older people lie, which are seen late. (That a naevus should be one, and the number 60,
-   are made up.)
+2. A naevus is excised from the age of 60 where skin always sees the sun: on head, neck, arms and hands. In
+   the elderly, melanoma is tied to sunlight over many years, and is found late. (That a naevus should be
+   taken for one, these sites and the number 60 are made up.)
 3. Nothing else is excised.
+
+The rules were picked from several so that photograph and person both count; what they yield says nothing of
+how often either counts in a clinic.
 
 Shape letters: N images.
 
