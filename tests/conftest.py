@@ -1,7 +1,8 @@
 """Fixtures for every test: real scans out of registry packages, or a skip that says why there are none."""
 
-from __future__ import locale
+from __future__ import annotations
 
+import locale
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ naevus_photo = _scan_fixture("naevus_photo")
 
 @pytest.fixture(autouse=True)
 def locale_is_kept():
-    """GDCM, by which some tests write DICOM, changes the locale of the process, and with it how text is read."""
+    """GDCM, by which some tests write DICOM, changes the locale, and with it how text files are read."""
     before = locale.setlocale(locale.LC_ALL)
     yield
     locale.setlocale(locale.LC_ALL, before)
