@@ -5,8 +5,8 @@ Shape letters: B batch, C channels, H rows, W columns, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from monai.engines import PrepareBatch
@@ -14,6 +14,16 @@ from monai.transforms import MixUp
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 from torch.nn import functional as F
+
+
+class Augmentation(Protocol):
+    """Changes images of 0 … 1; what a call draws follows from its ``step``."""
+
+    step: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Change ``(B, C, H, W)``."""
+        ...
 
 
 class AugmentedBatch(PrepareBatch):
@@ -42,7 +52,7 @@ class AugmentedBatch(PrepareBatch):
     def __init__(
         self,
         *,
-        augmentation: Callable[[Tensor], Tensor],
+        augmentation: Augmentation,
         mean: Sequence[float],
         std: Sequence[float],
         num_classes: int,
@@ -83,7 +93,7 @@ class AugmentedBatch(PrepareBatch):
         """
         images = torch.as_tensor(batchdata[Keys.IMAGE]).as_subclass(torch.Tensor).float()
         labels = torch.as_tensor(batchdata[Keys.LABEL]).as_subclass(torch.Tensor).long().flatten()
-        self.augmentation.step = self.step  # type: ignore[attr-defined]
+        self.augmentation.step = self.step
         images = (self.augmentation(images) - self.mean) / self.std  # (B, C, H, W)
         targets = F.one_hot(labels, self.num_classes).float()  # (B, K)
         if self.mixup_alpha > 0:

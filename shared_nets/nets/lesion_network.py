@@ -6,11 +6,10 @@ metadata, E width of a token, D width of the embedding, K classes.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from shared_nets.blocks.cross_modal_attention import CrossModalAttention
 from shared_nets.blocks.local_global_gate import LocalGlobalGate
@@ -171,11 +170,6 @@ class LesionNetwork(nn.Module):
         if len(metadata) != batch_size:
             raise ValueError(f"metadata must have one row an image, got {len(metadata)} for {batch_size}.")
         return self.tabular_encoder(metadata)
-
-    def _run(self, part: nn.Module, *inputs: Any) -> Tensor:
-        if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(part, *inputs, use_reentrant=False)
-        return part(*inputs)
 
 
 def initialise_linear(module: nn.Module, *, std: float = 0.02) -> None:

@@ -13,6 +13,7 @@ from monai.networks.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shared_nets.blocks.checkpointing import run_part
 from shared_nets.blocks.convnext import ConvNeXtStem
 from shared_nets.blocks.position_embedding import resize_position_embedding
 from shared_nets.blocks.selective_scan import ScanBackend
@@ -153,12 +154,12 @@ class MambaDerm(LesionNetwork):
         Returns:
             Tokens with their positions, and the same after the Mamba layers, each ``(B, L, E)``.
         """
-        x = self._run(self.stem, image)  # (B, E, rows, columns)
+        x = run_part(self.stem, image, use_checkpoint=self.use_checkpoint)  # (B, E, rows, columns)
         positions = self._positions((x.shape[2], x.shape[3]))  # (1, L, E)
         local = x.flatten(2).transpose(1, 2) + positions  # (B, L, E)
         x = local
         for layer, drop_path in zip(self.mamba_layers, self.drop_paths, strict=True):
-            y = self._run(layer, x)
+            y = run_part(layer, x, use_checkpoint=self.use_checkpoint)
             x = x + drop_path(y - x) if self.training and drop_path.drop_prob else y
         return ImageTokens(local, self.norm(x))
 

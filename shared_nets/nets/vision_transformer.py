@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from shared_nets.blocks.checkpointing import run_part
 from shared_nets.blocks.patch_embed import PatchEmbed
 from shared_nets.blocks.position_embedding import resize_position_embedding
 from shared_nets.blocks.transformer_block import TransformerBlock, layer_norm
@@ -158,7 +158,7 @@ class VisionTransformer(nn.Module):
         """
         x = self._embed(x, masks)
         for block in self.blocks:
-            x = self._run(block, x)
+            x = run_part(block, x, use_checkpoint=self.gradient_checkpointing)
         return self._split(self.norm(x))
 
     def get_intermediate_layers(
@@ -184,7 +184,7 @@ class VisionTransformer(nn.Module):
         features = []
         x = self._embed(x, None)
         for index, block in enumerate(self.blocks[: max(wanted) + 1]):
-            x = self._run(block, x)
+            x = run_part(block, x, use_checkpoint=self.gradient_checkpointing)
             if index in wanted:
                 features.append(self._split(self.norm(x) if norm else x))
         return features
@@ -244,11 +244,6 @@ class VisionTransformer(nn.Module):
         ):  # an inference tensor could not be used in training
             self._position_cache = _CachedPositions(grid_size, self.pos_embed.detach().clone(), resize())
         return self._position_cache.positions
-
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
 
     def _split(self, x: Tensor) -> ViTFeatures:
         first_patch = 1 + self.num_register_tokens

@@ -8,14 +8,15 @@ Reference:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from monai.networks.layers import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from shared_nets.blocks.checkpointing import run_part
 from shared_nets.blocks.cross_scan import SS2D
 from shared_nets.blocks.mlp import Mlp
 
@@ -201,11 +202,12 @@ class VMamba(nn.Module):
             raise ValueError(
                 f"image must have shape (B, {self.in_channels}, H, W), got {tuple(image.shape)}."
             )
-        x = self._run(self.patch_embed, image).permute(0, 2, 3, 1)  # (B, H / 4, W / 4, C)
+        run = functools.partial(run_part, use_checkpoint=self.use_checkpoint)
+        x = run(self.patch_embed, image).permute(0, 2, 3, 1)  # (B, H / 4, W / 4, C)
         entering = x
         for stage in self.layers:
             entering = x
-            x = stage(x, self._run)
+            x = stage(x, run)
         return VMambaFeatures(entering, self.classifier["norm"](x))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -219,11 +221,6 @@ class VMamba(nn.Module):
         """
         x = self.forward_features(image).leaving.mean(dim=(1, 2))  # (B, C')
         return self.classifier["head"](x) if "head" in self.classifier else x
-
-    def _run(self, part: nn.Module, x: Tensor) -> Tensor:
-        if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(part, x, use_reentrant=False)
-        return part(x)
 
     def _initialise(self) -> None:
         """Start linear layers outside the scans as published; a scan sets its own start."""

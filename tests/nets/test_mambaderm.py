@@ -259,27 +259,16 @@ def test_weights_of_another_schema_are_refused_and_leave_no_trace(image):
 # switches
 
 
-def test_checkpointing_keeps_less_and_changes_no_gradient(image):
+def test_checkpointing_keeps_less_and_changes_no_gradient(image, kept_and_gradients):
     network = make(metadata_schema=Table(), dropout_rate=0.0)
-
-    def run() -> tuple[int, list[torch.Tensor]]:
-        network.zero_grad()
-        kept: list[int] = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor: (kept.append(tensor.numel()), tensor)[1], lambda tensor: tensor
-        ):
-            loss = network(image, ROWS).pow(2).sum()
-        loss.backward()
-        return sum(kept), [parameter.grad.clone() for parameter in network.parameters()]
-
-    kept_without, gradients_without = run()
+    kept_without, gradients_without = kept_and_gradients(network, image, ROWS)
     network.use_checkpoint = True
-    kept_with, gradients_with = run()
+    kept_with, gradients_with = kept_and_gradients(network, image, ROWS)
     assert kept_with < 0.6 * kept_without
     for first, second in zip(gradients_without, gradients_with, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
     network.use_checkpoint = False
-    assert run()[0] == kept_without
+    assert kept_and_gradients(network, image, ROWS)[0] == kept_without
 
 
 def test_bfloat16_autocast_is_close_to_float32_and_is_off_again_afterwards(image):
@@ -366,3 +355,15 @@ def test_the_scan_that_is_asked_for_is_the_one_that_runs(monkeypatch):
     network = sizes.mambaderm_mini(num_classes=7, scan_backend="reference").eval()
     network(torch.zeros(1, 3, 28, 28))
     assert asked == ["reference"] * 4  # two layers, two directions
+
+
+def test_checkpointing_counts_no_batch_twice(image):
+    plain = sizes.mambaderm_mini(num_classes=2, dropout_rate=0.0, drop_path_rate=0.0)
+    saving = copy.deepcopy(plain)
+    saving.use_checkpoint = True
+    images = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    for network in (plain, saving):
+        network.train()(images).sum().backward()
+    assert dict(saving.named_buffers())["stem.patch_norm.num_batches_tracked"] == 1
+    for (name, first), second in zip(plain.named_buffers(), saving.buffers(), strict=True):
+        assert torch.equal(first, second), name

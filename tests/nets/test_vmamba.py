@@ -147,27 +147,16 @@ def test_every_parameter_of_the_lesion_network_gets_a_gradient(image):
     assert silent == []
 
 
-def test_checkpointing_keeps_less_and_changes_no_gradient(image):
+def test_checkpointing_keeps_less_and_changes_no_gradient(image, kept_and_gradients):
     network = make_lesion_network()
-
-    def run() -> tuple[int, list[torch.Tensor]]:
-        network.zero_grad()
-        kept: list[int] = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor: (kept.append(tensor.numel()), tensor)[1], lambda tensor: tensor
-        ):
-            loss = network(image).pow(2).sum()
-        loss.backward()
-        return sum(kept), [parameter.grad.clone() for parameter in network.parameters()]
-
-    kept_without, gradients_without = run()
+    kept_without, gradients_without = kept_and_gradients(network, image)
     network.use_checkpoint = True
-    kept_with, gradients_with = run()
+    kept_with, gradients_with = kept_and_gradients(network, image)
     assert kept_with < 0.6 * kept_without
     for first, second in zip(gradients_without, gradients_with, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
     network.use_checkpoint = False
-    assert run()[0] == kept_without
+    assert kept_and_gradients(network, image)[0] == kept_without
 
 
 def test_bfloat16_autocast_is_close_to_float32(image):
