@@ -7,12 +7,14 @@ process, each with its own code, and bundles of one release share theirs. Nobody
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from shared_nets.refusals import CODES, InputRefused
@@ -64,6 +66,20 @@ def open_bundle(bundle_root: str | Path, **options: Any) -> BundleRuntime:
     with refusals_of_carried_code():
         runtime: BundleRuntime = module.BundleRuntime(bundle_root, **options)
     return runtime
+
+
+def module_of(runtime: BundleRuntime, name: str) -> ModuleType:
+    """Give a module of the code that a bundle is run by; its results are no business of another copy's.
+
+    Args:
+        runtime: what :func:`open_bundle` gave.
+        name: of the module inside the package: ``writers.kidney_nifti``.
+
+    Returns:
+        The module, of the carried package where there is one.
+    """
+    package = type(runtime).__module__.partition(".")[0]
+    return importlib.import_module(f"{package}.{name}")
 
 
 @contextmanager

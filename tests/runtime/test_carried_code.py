@@ -8,7 +8,12 @@ import pytest
 
 from shared_nets.refusals import InputRefused
 from shared_nets.runtime import carried_code
-from shared_nets.runtime.carried_code import carried_package, open_bundle, refusals_of_carried_code
+from shared_nets.runtime.carried_code import (
+    carried_package,
+    module_of,
+    open_bundle,
+    refusals_of_carried_code,
+)
 
 NAME = "shared_nets_0123456789ab"
 RUNTIME = """
@@ -116,3 +121,8 @@ def test_every_other_error_passes_unchanged(error):
     with pytest.raises(type(error)) as caught, refusals_of_carried_code():
         raise error
     assert caught.value is error
+
+
+def test_a_module_is_given_of_the_code_that_the_bundle_is_run_by(tmp_path):
+    runtime = open_bundle(make_bundle(tmp_path))
+    assert module_of(runtime, "runtime").__name__ == f"{NAME}.runtime"

@@ -18,6 +18,7 @@ import yaml
 from shared_nets.data.phantom import make_phantom, write_dicom_series
 from shared_nets.runtime.bundle import BundleRuntime
 from shared_nets.runtime.carried_code import carried_package, open_bundle
+from tests.tools.releases import changed_code, package, unpack
 from tools import package_bundle
 from tools.bundle_rules import REPOSITORY, sha256_of
 from tools.new_bundle import make_bundle
@@ -57,11 +58,11 @@ def unpacked(release, tmp_path_factory):
 def newer(tmp_path_factory):
     """The kidney bundle of a later release, whose code says something else."""
     folder = tmp_path_factory.mktemp("newer")
-    code = shutil.copytree(
-        REPOSITORY / "shared_nets", folder / "shared_nets", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    replace(code / "__init__.py", '__version__ = "0.1.0"', '__version__ = "0.2.0"')
-    replace(code / "transforms" / "kidney_result.py", OLD_WORDS, NEW_WORDS)
+    changes = {
+        "__init__.py": ('__version__ = "0.1.0"', '__version__ = "0.2.0"'),
+        "transforms/kidney_result.py": (OLD_WORDS, NEW_WORDS),
+    }
+    code = changed_code(folder, changes)
     return unpack(package(BUNDLE, folder / "dist", package=code), folder)
 
 
@@ -71,22 +72,6 @@ def ct(tmp_path_factory):
     phantom = make_phantom(right_ml=150.0, left_ml=130.0)
     write_dicom_series(phantom.hu, phantom.affine, folder)
     return folder
-
-
-def package(name, output, bundle=None, **options):
-    return package_bundle.package_bundle(bundle or REPOSITORY / "bundles" / name, output, **options)
-
-
-def unpack(release, folder):
-    with zipfile.ZipFile(release.archive) as archive:
-        archive.extractall(folder)
-        return folder / archive.namelist()[0].partition("/")[0]
-
-
-def replace(path, old, new):
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def copied_bundle(folder):

@@ -10,20 +10,15 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from shared_nets.data.studies import list_studies
-from shared_nets.handlers.dicom_form import Dicom
-from shared_nets.handlers.finished_study import FinishedStudy
 from shared_nets.refusals import InputRefused
 from shared_nets.runtime.bundle import BundleRuntime
+from shared_nets.runtime.carried_code import open_bundle
 from shared_nets.runtime.checks import read_metadata
-from shared_nets.types import KIDNEY_SIDES
-from shared_nets.writers.kidney_nifti import kidney_nifti
-from shared_nets.writers.result_json import result_as_dict
-from tools.monailabel_app.finished_run import run_and_keep
+from tools.monailabel_app.finished_run import FinishedRun, run_and_keep
 from tools.monailabel_app.own_weights import OwnWeights
 
 logger = logging.getLogger(__name__)
@@ -39,6 +34,8 @@ StoreDicom = Callable[[Mapping[str, bytes]], list[dict[str, str]]]
 
 class BundleInfer(InferTask):
     """Infer with a bundle. It is loaded at the first request, and anew when its own weights change.
+
+    A released bundle is run by the code that it carries.
 
     Args:
         bundle_root: folder of the bundle.
@@ -97,12 +94,7 @@ class BundleInfer(InferTask):
         (named,) = list_studies(image=study.pop("image"), study_id=str(request.get("study_id") or "study"))
         with self._lock:
             finished = run_and_keep(self._current_runtime(), {**named, **study})
-        if isinstance(finished, InputRefused):
-            raise finished
-        params: dict[str, Any] = {"result": result_as_dict(finished.result), "label_names": {}}
-        if finished.mask is not None:
-            present = np.unique(finished.mask.labels).tolist()
-            params["label_names"] = {KIDNEY_SIDES[number]: number for number in present if number}
+        params: dict[str, Any] = {"result": finished.result, "label_names": finished.label_names()}
         if request.get("store_results"):
             params["stored"] = self._store(finished)
         return str(_image_of(finished, extension)), params
@@ -117,12 +109,12 @@ class BundleInfer(InferTask):
                 inference = self.bundle_root / "configs" / "inference.json"
                 statements = json.loads(inference.read_text(encoding="utf-8")).get("population", [])
                 overrides["population"] = [*statements, self.own_weights.statement()]
-            self._runtime = BundleRuntime(self.bundle_root, **overrides)
+            self._runtime = open_bundle(self.bundle_root, **overrides)
             self._loaded = wanted
         return self._runtime
 
-    def _store(self, study: FinishedStudy) -> list[dict[str, str]]:
-        files = Dicom()(study)
+    def _store(self, finished: FinishedRun) -> list[dict[str, str]]:
+        files = finished.dicom()
         if self.store_dicom is None or not files:
             raise _not_storable()
         return self.store_dicom(files)
@@ -148,12 +140,12 @@ def _extension(request: Mapping[str, Any]) -> str:
     return extension
 
 
-def _image_of(study: FinishedStudy, extension: str) -> Path:
+def _image_of(finished: FinishedRun, extension: str) -> Path:
     """Write what a viewer shows: the label map, or the picture where there is none."""
-    if study.mask is None or extension == ".png":
-        return _temporary_file(".png", study.picture_png)
+    if finished.study.mask is None or extension == ".png":
+        return _temporary_file(".png", finished.study.picture_png)
     if extension == ".dcm":
-        segmentation = Dicom()(study).get("kidneys.seg.dcm")
+        segmentation = finished.dicom().get("kidneys.seg.dcm")
         if segmentation is None:
             raise InputRefused(
                 "INPUT_UNREADABLE",
@@ -161,7 +153,7 @@ def _image_of(study: FinishedStudy, extension: str) -> Path:
                 "Ask for result_extension .nii.gz, or give a DICOM series.",
             )
         return _temporary_file(".dcm", segmentation)
-    nifti = _temporary_file(".nii.gz", kidney_nifti(study.mask))
+    nifti = _temporary_file(".nii.gz", finished.nifti())
     if extension == ".nii.gz":
         return nifti
     converted = nifti.with_name(nifti.name.removesuffix(".nii.gz") + extension)

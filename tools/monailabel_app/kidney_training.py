@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from shared_nets.data.body_changes import LEFT_KIDNEY, RIGHT_KIDNEY
 from shared_nets.refusals import InputRefused
 from shared_nets.runtime.bundle import BundleRuntime
+from shared_nets.runtime.carried_code import open_bundle, refusals_of_carried_code
 from shared_nets.runtime.checks import file_sha256, load_weights
 from tools.build_kidney_bodies import write_body
 from tools.monailabel_app.finished_run import run_and_keep
@@ -34,7 +36,9 @@ from tools.monailabel_app.submitted_mask import SubmittedMask, read_submitted_ma
 
 logger = logging.getLogger(__name__)
 
-_DATASET = "shared_nets.data.random_bodies.RandomBodies"
+_DATASET = re.compile(
+    r"shared_nets(_[0-9a-f]{12})?\.data\.random_bodies\.RandomBodies"
+)  # a released bundle names the code that it carries
 _SIDES = np.array(
     [0, RIGHT_KIDNEY, LEFT_KIDNEY, RIGHT_KIDNEY], dtype=np.uint8
 )  # an unknown side is kidney too
@@ -48,7 +52,7 @@ def learns_from_masks(bundle_root: Path) -> bool:
     if not path.is_file():
         return False
     dataset = json.loads(path.read_text(encoding="utf-8")).get("train", {}).get("dataset")
-    return isinstance(dataset, dict) and dataset.get("_target_") == _DATASET
+    return isinstance(dataset, dict) and _DATASET.fullmatch(str(dataset.get("_target_"))) is not None
 
 
 class KidneyTraining(TrainTask):
@@ -106,8 +110,9 @@ class KidneyTraining(TrainTask):
             for number, pair in enumerate(submitted):
                 mask = read_submitted_mask(pair["image"], pair["label"])
                 _write_body(bodies / f"body_submitted{number}.npz", pair["image"], mask, Path(temporary))
-            before = self._dice(start, submitted)
-            self._train(start, bodies, output, knobs)
+            before = self._dice(start, submitted)  # also imports the code that a released bundle carries
+            with refusals_of_carried_code():
+                self._train(start, bodies, output, knobs)
             trained = output / "model.pt"
             facts = {
                 "labels": len(submitted),
@@ -140,16 +145,19 @@ class KidneyTraining(TrainTask):
 
     def _dice(self, weights: Path, submitted: list[dict[str, Any]]) -> float:
         """Mean overlap of the network's kidneys with the submitted ones, at the resolution that it sees."""
-        runtime = BundleRuntime(self.bundle_root, ckpt_path=str(weights))
+        runtime = open_bundle(self.bundle_root, ckpt_path=str(weights))
         return round(float(np.mean([_dice_of(runtime, pair) for pair in submitted])), 4)
 
 
 def _dice_of(runtime: BundleRuntime, pair: Mapping[str, Any]) -> float:
-    study = run_and_keep(runtime, {"study_id": "submitted", "image": pair["image"]})
-    if isinstance(study, InputRefused) or study.mask is None:
-        return 0.0  # the network found no kidney at all
     truth = read_submitted_mask(pair["image"], pair["label"]).kidneys
-    a, b = (mask.whole() > 0 for mask in (truth, study.mask))
+    try:
+        drawn = run_and_keep(runtime, {"study_id": "submitted", "image": pair["image"]}).study.mask
+    except InputRefused:
+        drawn = None
+    if drawn is None:
+        return 0.0  # the network found no kidney at all
+    a, b = (mask.whole() > 0 for mask in (truth, drawn))
     return 2.0 * int(np.count_nonzero(a & b)) / int(np.count_nonzero(a) + np.count_nonzero(b))
 
 

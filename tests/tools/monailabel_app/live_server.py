@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -15,9 +16,12 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pytest
 import requests
 
 from shared_nets.data.phantom import make_phantom, write_dicom_series, write_nifti
+from shared_nets.runtime.bundle import BundleRuntime
+from shared_nets.writers.result_json import result_as_dict
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 START_LIMIT_S = 600.0  # of a machine that is busy with other things
@@ -102,3 +106,21 @@ def write_studies(folder: Path) -> None:
     write_nifti(phantom.labels, phantom.affine, folder.parent / "truth.nii.gz")
     noise = np.random.default_rng(0).normal(0.0, 5.0, phantom.hu.shape).astype(np.int16)
     write_nifti(noise, phantom.affine, folder / "noise.nii.gz")
+
+
+def runtime_answer(
+    runtime: BundleRuntime, output_dir: Path, **study: Any
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Give the result and the files that the runtime makes of a study."""
+    (outcome,) = runtime.run([study], output_dir=output_dir)
+    assert outcome.refusal is None, outcome.refusal
+    assert outcome.result is not None
+    return result_as_dict(outcome.result), outcome.files
+
+
+def parts_of(response: requests.Response) -> tuple[dict[str, Any], bytes]:
+    """Take apart an answer of the kind ``all``: JSON and image."""
+    decoder = pytest.importorskip("requests_toolbelt").MultipartDecoder
+    assert response.status_code == 200, response.text
+    params, image = decoder.from_response(response).parts
+    return json.loads(params.content), image.content

@@ -16,27 +16,13 @@ import pytest
 import requests
 import SimpleITK as sitk
 
-from shared_nets.writers.result_json import result_as_dict
+from tests.tools.monailabel_app.live_server import parts_of, runtime_answer
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 KIDNEY, CKD = "kidney_ct_segmentation", "ckd_staging_classification"
 MAN = {"age": 60, "sex": "male"}
 
 pytestmark = pytest.mark.xdist_group("monailabel")
-
-
-def runtime_answer(runtime, output_dir, **study):
-    (outcome,) = runtime.run([study], output_dir=output_dir)
-    assert outcome.refusal is None, outcome.refusal
-    return result_as_dict(outcome.result), outcome.files
-
-
-def parts_of(response) -> tuple[dict, bytes]:
-    """Take apart an answer of the kind ``all``: JSON and image."""
-    decoder = pytest.importorskip("requests_toolbelt").MultipartDecoder
-    assert response.status_code == 200, response.text
-    params, image = decoder.from_response(response).parts
-    return json.loads(params.content), image.content
 
 
 def test_every_bundle_of_the_collection_is_listed_after_20_s_of_processor_time_at_most(server):
