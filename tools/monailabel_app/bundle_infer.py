@@ -23,7 +23,8 @@ from tools.monailabel_app.own_weights import OwnWeights
 
 logger = logging.getLogger(__name__)
 
-#: What ``params.result_extension`` may ask for: the label map, DICOM SEG, or the picture.
+#: What ``params.result_extension`` may ask for: the label map, DICOM SEG, or the picture, which also comes
+#: where there is no mask.
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".dcm", ".png")
 #: Keys of a request that become keys of the study as they are.
 _STUDY_KEYS = ("image", "mask", "clinical", "label_set")
@@ -51,12 +52,13 @@ class BundleInfer(InferTask):
         if kind == "segmentation":
             channels = data_format["outputs"]["pred"]["channel_def"]
             labels = {name: int(number) for number, name in channels.items() if int(number) > 0}
+        is_volume = data_format["inputs"]["image"]["modality"] in ("CT", "MR")
         super().__init__(
             type=_TYPES.get(kind, InferType.OTHERS),
             labels=labels,
-            dimension=3 if data_format["inputs"]["image"]["modality"] in ("CT", "MR") else 2,
+            dimension=3 if is_volume else 2,
             description=f"{metadata['task']}. {metadata['intended_use']}",
-            config={"result_extension": list(EXTENSIONS)},
+            config={"result_extension": list(EXTENSIONS) if is_volume else [".png"]},
         )
         self.bundle_root = bundle_root
         self.own_weights = own_weights

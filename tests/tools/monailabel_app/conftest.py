@@ -11,7 +11,7 @@ import pytest
 from shared_nets.runtime.bundle import BundleRuntime
 from tests.tools.monailabel_app.live_server import REPOSITORY, Server, running_server, write_studies
 
-KIDNEY, CKD = "kidney_ct_segmentation", "ckd_staging_classification"
+KIDNEY, CKD, LESION = "kidney_ct_segmentation", "ckd_staging_classification", "mambaderm_classification"
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +43,8 @@ def kidney_runtime() -> BundleRuntime:
 @pytest.fixture(scope="session")
 def ckd_runtime() -> BundleRuntime:
     return BundleRuntime(REPOSITORY / "bundles" / CKD)
+
+
+@pytest.fixture(scope="session")
+def lesion_runtime() -> BundleRuntime:
+    return BundleRuntime(REPOSITORY / "bundles" / LESION)

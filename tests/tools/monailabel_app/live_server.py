@@ -18,10 +18,13 @@ import numpy as np
 import psutil
 import pytest
 import requests
+from PIL import Image
 
 from shared_nets.data.phantom import make_phantom, write_dicom_series, write_nifti
+from shared_nets.data.photograph_synthetic import VL_PHOTOGRAPH, dicom_photograph, write_dicom_photograph
 from shared_nets.runtime.bundle import BundleRuntime
 from shared_nets.writers.result_json import result_as_dict
+from tests.bundles.drawn_lesions import drawn_lesion
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 START_LIMIT_S = 600.0  # of a machine that is busy with other things
@@ -35,7 +38,8 @@ class Server:
         url: where.
         process: the process.
         work: folder that it writes to.
-        studies: folder of its images: ``phantom.nii.gz``, ``noise.nii.gz``, ``series`` (DICOM).
+        studies: folder of its images: ``phantom.nii.gz``, ``noise.nii.gz``, ``series`` (DICOM),
+            ``lesion.jpg``, ``photo.dcm``.
         start_cpu_s: time of the processor until it answered, seconds.
     """
 
@@ -98,7 +102,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path, headers: di
 
 
 def write_studies(folder: Path) -> None:
-    """Write a small phantom as NIfTI and as DICOM, and a volume that is no abdomen."""
+    """Write a small phantom as NIfTI and as DICOM, a volume that is no abdomen, photographs of a lesion."""
     folder.mkdir()
     phantom = make_phantom(right_ml=150.0, left_ml=130.0, shape=(48, 40, 24), spacing_mm=(5.0, 5.0, 5.0))
     write_nifti(phantom.hu, phantom.affine, folder / "phantom.nii.gz")
@@ -106,6 +110,9 @@ def write_studies(folder: Path) -> None:
     write_nifti(phantom.labels, phantom.affine, folder.parent / "truth.nii.gz")
     noise = np.random.default_rng(0).normal(0.0, 5.0, phantom.hu.shape).astype(np.int16)
     write_nifti(noise, phantom.affine, folder / "noise.nii.gz")
+    lesion = drawn_lesion(height=300, width=400)
+    Image.fromarray(lesion).save(folder / "lesion.jpg", quality=95)
+    write_dicom_photograph(folder / "photo.dcm", dicom_photograph(lesion, sop_class=VL_PHOTOGRAPH))
 
 
 def runtime_answer(

@@ -12,13 +12,9 @@ import numpy as np
 import pydicom
 import pytest
 import requests
-from PIL import Image
 
-from shared_nets.runtime.bundle import BundleRuntime
 from shared_nets.runtime.carried_code import carried_package
-from tests.bundles.drawn_lesions import drawn_lesion
 from tests.tools.monailabel_app.live_server import (
-    REPOSITORY,
     Server,
     parts_of,
     running_server,
@@ -52,7 +48,6 @@ def released(label_installed, tmp_path_factory) -> Iterator[Server]:
     """A server of the released bundles, and of one more whose code is of a later release."""
     folder = tmp_path_factory.mktemp("released")
     write_studies(folder / "studies")
-    Image.fromarray(drawn_lesion(height=200, width=300)).save(folder / "studies" / "lesion.png")
     bundles = folder / "bundles"
     for name in (KIDNEY, CKD, LESION):
         unpack(package(name, folder / "dist"), bundles)
@@ -63,7 +58,7 @@ def released(label_installed, tmp_path_factory) -> Iterator[Server]:
 
 
 def test_releases_answer_by_their_own_code_with_the_bytes_of_the_repository(
-    released, kidney_runtime, ckd_runtime, tmp_path
+    released, kidney_runtime, ckd_runtime, lesion_runtime, tmp_path
 ):
     """The same bundles, so the same answers, whichever copy of the code gave them."""
     bundles = released.work.parent / "bundles"
@@ -84,10 +79,9 @@ def test_releases_answer_by_their_own_code_with_the_bytes_of_the_repository(
     answer = released.infer(CKD, image=series, output="json", params=asked).json()
     assert answer["result"] == runtime_answer(ckd_runtime, tmp_path / "ckd", image=series, **study)[0]
 
-    lesion = BundleRuntime(REPOSITORY / "bundles" / LESION)
     params, picture = parts_of(released.infer(LESION, image="lesion", output="all"))
-    path = str(released.studies / "lesion.png")
-    result, files = runtime_answer(lesion, tmp_path / "lesion", study_id="lesion", image=path)
+    path = str(released.studies / "lesion.jpg")
+    result, files = runtime_answer(lesion_runtime, tmp_path / "lesion", study_id="lesion", image=path)
     assert params == {"result": result, "label_names": {}}
     assert picture == Path(files["picture.png"]).read_bytes()
 

@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from tests.tools.monailabel_app.live_server import parts_of, runtime_answer
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-KIDNEY, CKD = "kidney_ct_segmentation", "ckd_staging_classification"
+KIDNEY, CKD, LESION = "kidney_ct_segmentation", "ckd_staging_classification", "mambaderm_classification"
 MAN = {"age": 60, "sex": "male"}
 
 pytestmark = pytest.mark.xdist_group("monailabel")
@@ -148,16 +148,26 @@ def test_a_batch_goes_on_after_an_image_that_is_refused(server):
     assert stored["objects"]["noise"]["labels"] == {}
 
 
-def test_50_requests_from_4_clients_lose_nothing(server, kidney_runtime):
+def test_50_requests_from_4_clients_lose_nothing(server, kidney_runtime, ckd_runtime, lesion_runtime):
+    asked = json.dumps({"clinical": MAN})
+    kinds = [
+        (KIDNEY, "phantom"),
+        (KIDNEY, "noise"),
+        (LESION, "lesion"),
+        (CKD, "phantom"),
+        (LESION, "phantom"),
+    ]
+
     def ask(number: int) -> tuple[int, str]:
-        image = "phantom" if number % 2 else "noise"
-        response = server.infer(KIDNEY, image=image, output="json")
+        model, image = kinds[number % len(kinds)]
+        response = server.infer(model, image=image, output="json", params=asked if model == CKD else "{}")
         return response.status_code, response.text
 
     with ThreadPoolExecutor(4) as clients:
         answers = list(clients.map(ask, range(50)))
-    assert [status for status, _ in answers] == [422, 200] * 25
-    assert len({text for _, text in answers}) == 2
+    assert [status for status, _ in answers] == [200, 422, 200, 200, 422] * 10
+    for number in range(len(kinds)):
+        assert len(set(answers[number :: len(kinds)])) == 1
     extra_bytes = server.process.memory_info().rss - psutil.Process().memory_info().rss
     assert extra_bytes < 1.5e9  # over this process, which has loaded the same bundles
 
