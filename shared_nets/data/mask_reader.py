@@ -140,7 +140,9 @@ def _read_nifti(path: Path) -> tuple[LabelArray, FloatArray]:
         raise
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise InputRefused(
-            "INPUT_UNREADABLE", f"{path.name} is no readable NIfTI: {error}.", "Write the mask again."
+            "INPUT_UNREADABLE",
+            f"{path.name} is no readable NIfTI: {str(error).replace(str(path), path.name)}.",
+            "Write the mask again.",
         ) from error
     if sform is None and qform is None:
         raise InputRefused(

@@ -72,7 +72,9 @@ def _open_nifti(path: str, options: CTOptions) -> CTSeries:
         units = header.get_xyzt_units()[0]
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
         raise InputRefused(
-            "INPUT_UNREADABLE", f"{name} is no readable NIfTI: {error}.", _CONVERT_AGAIN
+            "INPUT_UNREADABLE",
+            f"{name} is no readable NIfTI: {str(error).replace(path, name)}.",  # nibabel names the path
+            _CONVERT_AGAIN,
         ) from error
     shape = _three_dimensions(image.shape, name)
     if dtype.kind not in "iuf":

@@ -16,6 +16,7 @@ import ipaddress
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"MONAI Label: http://{chosen.host}:{chosen.port}/ serves {studies}; Ctrl+C stops it.", flush=True
         )
+        # Once the server has ended itself it is as if the signal came anew, and the temporary files must go.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         Main(loglevel=chosen.verbose).run()
     return 0
 

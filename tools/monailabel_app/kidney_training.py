@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import shutil
 import tempfile
@@ -90,8 +91,8 @@ class KidneyTraining(TrainTask):
             network has then seen: a check that it learned, not a figure), and the knobs.
 
         Raises:
-            InputRefused: ``INPUT_EMPTY`` without a submitted mask; what is wrong with one of them.
-            ValueError: a knob is not a positive number.
+            InputRefused: ``INPUT_EMPTY`` without a submitted mask; what is wrong with one of them;
+                ``INPUT_UNREADABLE`` for a knob that is not a positive number.
         """
         knobs = {name: _number(name, request.get(name, default)) for name, default in DEFAULTS.items()}
         submitted = datastore.datalist()
@@ -174,8 +175,11 @@ def _number(name: str, value: Any) -> int | float:
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
+        or not math.isfinite(value)
         or value < 0
         or (value == 0 and name != "seed")
     ):
-        raise ValueError(f"{name} must be a positive number, got {value!r}.")
+        raise InputRefused(
+            "INPUT_UNREADABLE", f"{name} must be a positive number, got {value!r}.", "Correct the request."
+        )
     return kind(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from tools.monailabel_app.stores import DicomWebStore, FolderStore, SessionStore
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Keys of a request that name files; ``label`` is where MONAI Label puts a mask that was sent along.
 _PATHS = ("image", "mask", "label")
+#: Keys of a request that are text where they are given.
+_TEXTS = (*_PATHS, "study_id", "label_set")
 
 
 class SharedNetsApp(MONAILabelApp):
@@ -133,12 +136,17 @@ class SharedNetsApp(MONAILabelApp):
                 object.
             MONAILabelException: there is no such model.
         """
-        if request.get("model") not in self._infers:
+        if request.get("model") not in list(self._infers):  # it may be what no dictionary is asked for
             raise MONAILabelException(
                 MONAILabelError.INVALID_INPUT, f"model must be one of {', '.join(self._infers)}."
             )
         asked = dict(request)
-        if not isinstance(asked.get("image"), str) or not asked["image"]:
+        for key in _TEXTS:
+            if asked.get(key) is not None and not isinstance(asked[key], str):
+                raise _malformed(f"{key} must be text, got {asked[key]!r}.")
+        if asked.get("study_id") and not _has_a_name(asked["study_id"]):
+            raise _malformed("study_id must hold letters or digits.")
+        if not asked.get("image"):
             raise InputRefused(
                 "INPUT_NOT_FOUND",
                 "No image was given, or its session is over.",
@@ -151,12 +159,13 @@ class SharedNetsApp(MONAILabelApp):
                 'Give them in params: {"clinical": {"age": 60, …}}.',
             )
         for key in _PATHS:
-            if isinstance(asked.get(key), str):
+            if asked.get(key):
                 self._check_readable(Path(asked[key]))
         if asked.get("label"):
             asked["mask"] = asked["label"]
         if not Path(asked["image"]).exists():
-            asked.setdefault("study_id", asked["image"])
+            if _has_a_name(asked["image"]):
+                asked.setdefault("study_id", asked["image"])
             if not (datastore or self.datastore()).get_image_uri(asked["image"]):
                 raise InputRefused(
                     "INPUT_NOT_FOUND",
@@ -165,6 +174,25 @@ class SharedNetsApp(MONAILabelApp):
                 )
         result: dict[str, Any] = super().infer(asked, datastore)
         return result
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Choose an image to label.
+
+        Args:
+            request: ``strategy``, one of those that :meth:`init_strategies` makes; by default at random.
+
+        Returns:
+            Name and path of the image; nothing where there is none.
+
+        Raises:
+            MONAILabelException: there is no such strategy.
+        """
+        if request.get("strategy") not in (None, "", *self._strategies):
+            raise MONAILabelException(
+                MONAILabelError.INVALID_INPUT, f"strategy must be one of {', '.join(self._strategies)}."
+            )
+        chosen: dict[str, Any] = super().next_sample(request)
+        return chosen
 
     def _check_readable(self, path: Path) -> None:
         if not path.is_absolute() and not path.exists():
@@ -188,6 +216,22 @@ class _EveryImage(BatchInferTask):
             except InputRefused as refusal:
                 return {"params": {"refusal": refusal.as_dict()}}
 
+        for key in ("max_workers", "max_batch_size"):
+            if not isinstance(request.get(key, 0), int) or request.get(key, 0) < 0:
+                raise _malformed(f"{key} must be a whole number from 0 on, got {request[key]!r}.")
+        if not isinstance(request.get("gpus", ""), str):
+            raise _malformed(f"gpus must be text, got {request['gpus']!r}.")
+        images = request.get("images", "")
+        if not isinstance(images, str | list) or not all(isinstance(image, str) for image in images):
+            raise _malformed(f"images must be a list of names, got {images!r}.")
         single_device = {**request, "multi_gpu": request.get("multi_gpu", True) and torch.cuda.is_available()}
         results: dict[str, Any] = super().__call__(json.loads(json.dumps(single_device)), datastore, one)
         return results
+
+
+def _has_a_name(text: str) -> bool:
+    return re.search(r"[A-Za-z0-9]", text) is not None
+
+
+def _malformed(what: str) -> InputRefused:
+    return InputRefused("INPUT_UNREADABLE", f"A value of the request cannot be used: {what}", "Correct it.")

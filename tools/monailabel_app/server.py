@@ -30,6 +30,7 @@ from monailabel.interfaces.exception import (
 )
 
 from shared_nets.refusals import InputRefused
+from tools.monailabel_app.uploads import remove_uploads_of_failed_requests
 
 __all__ = ["app"]
 
@@ -46,6 +47,7 @@ def _json_object(text: str) -> dict[str, Any]:
 # What MONAI Label reads as JSON from a request it takes for an object, whatever it is.
 for endpoint in (datastore, infer):
     endpoint.json = SimpleNamespace(loads=_json_object, dumps=json.dumps)
+remove_uploads_of_failed_requests()
 # An uploaded archive must not write outside of its folder.
 tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
 # MONAI Label 0.8.5 checks tokens without saying by which algorithm, which PyJWT refuses.
@@ -79,11 +81,16 @@ async def http_error(request: Request, error: HTTPException) -> Response:
 
 
 @app.exception_handler(json.JSONDecodeError)
+async def no_json(request: Request, error: json.JSONDecodeError) -> Response:
+    """Say that a part of the request is no JSON."""
+    return _told(400, f"A part of the request cannot be read: {error}")
+
+
 @app.exception_handler(shutil.ReadError)
 @app.exception_handler(tarfile.TarError)
-async def unreadable(request: Request, error: Exception) -> Response:
-    """Say that a part of the request is not what it should be."""
-    return _told(400, f"A part of the request cannot be read: {error}")
+async def no_archive(request: Request, error: Exception) -> Response:
+    """Say that an archive cannot be unpacked; the error itself would tell where this server keeps it."""
+    return _told(400, "The archive is of a kind that is not unpacked here, or holds what it must not.")
 
 
 @app.exception_handler(requests.RequestException)

@@ -6,12 +6,14 @@ import gzip
 import io
 import json
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 import requests
 
-KIDNEY = "kidney_ct_segmentation"
+KIDNEY, CKD, LESION = "kidney_ct_segmentation", "ckd_staging_classification", "mambaderm_classification"
 
 pytestmark = pytest.mark.xdist_group("monailabel")
 
@@ -73,13 +75,110 @@ def test_a_file_that_is_no_image_is_refused(server, name, content, code):
 
 
 @pytest.mark.slow
-def test_a_gigabyte_of_zeros_is_refused(server, tmp_path):
-    path = tmp_path / "ct.nii"
+@pytest.mark.parametrize(
+    ("model", "name", "code"),
+    [
+        pytest.param(KIDNEY, "ct.nii", "INPUT_UNREADABLE", id="NIfTI"),
+        pytest.param(KIDNEY, "ct.dcm", "INPUT_EMPTY", id="DICOM"),
+        pytest.param(LESION, "photo.jpg", "INPUT_UNREADABLE", id="photograph"),
+    ],
+)
+def test_a_gigabyte_of_zeros_is_refused(server, tmp_path, model, name, code):
+    def upload(number: int) -> requests.Response:
+        with path.open("rb") as file:
+            return server.infer(model, files={"file": (name, file)})
+
+    path = tmp_path / name
     with path.open("wb") as file:
         file.truncate(1_000_000_000)
-    with path.open("rb") as file:
-        response = server.infer(KIDNEY, files={"file": ("ct.nii", file)})
-    assert response.json()["detail"]["code"] == "INPUT_UNREADABLE"
+    before = server.process.memory_info().rss
+    with ThreadPoolExecutor(2) as clients:
+        answers = list(clients.map(upload, range(2)))
+    for response in answers:
+        assert response.status_code == 422
+        assert response.json()["detail"]["code"] == code
+    assert server.process.memory_info().rss - before < 300e6
+
+
+def temporary_files(server) -> set[Path]:
+    (folder,) = server.work.glob("tmp-*")
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nothing_of_a_request_that_fails_stays_on_the_disk(server):
+    before = temporary_files(server)
+    file = {"file": ("ct.nii", b"no image")}
+    label = {"label": ("mask.nii", b"no mask")}
+    put = partial(requests.put, timeout=60)
+    answers = {
+        "infer": server.infer(KIDNEY, files=file),
+        "params": server.infer(KIDNEY, files=file, params="{"),
+        "mask": server.infer(CKD, image="phantom", files=label),
+        "bare mask": server.infer(KIDNEY, image="phantom", files={"label": ("mask.bin", b"no mask")}),
+        "image": put(f"{server.url}/datastore/image", params={"image": ".."}, files=file),
+        "label": put(f"{server.url}/datastore/label", params={"image": "phantom", "tag": ".."}, files=label),
+        "model": put(f"{server.url}/model/nothing", files=file),
+        "archive": put(
+            f"{server.url}/session/", params={"uncompress": "true"}, files={"files": ("a.zip", b"no archive")}
+        ),
+        "session": put(f"{server.url}/session/", files=[("files", ("a", b"a")), ("files", ("..", b"b"))]),
+    }
+    assert {name for name, response in answers.items() if not 400 <= response.status_code < 500} == set()
+    assert temporary_files(server) == before
+
+
+def test_no_message_tells_where_the_server_keeps_its_files(server):
+    for name in ("ct.nii", "ct.nii.gz", "ct.nrrd", "ct.mha", "ct.dcm", "ct.jpg"):
+        for content in (b"", b"this is a text"):
+            for model in (KIDNEY, LESION):
+                response = server.infer(model, files={"file": (name, content)})
+                assert response.status_code == 422
+                assert str(server.work) not in response.text
+
+
+@pytest.mark.parametrize(
+    ("params", "status"),
+    [
+        pytest.param({"study_id": "///"}, 422, id="study_id without a letter"),
+        pytest.param({"study_id": {"a": 1}}, 422, id="study_id"),
+        pytest.param({"model": ["x"]}, 404, id="model"),
+        pytest.param({"image": 5}, 422, id="image"),
+        pytest.param({"mask": {"a": 1}}, 422, id="mask"),
+        pytest.param({"label_set": 5}, 422, id="label_set"),
+        pytest.param({"result_extension": [5]}, 422, id="result_extension"),
+        pytest.param({"clinical": {"age": [1], "sex": {}}}, 422, id="clinical values"),
+        pytest.param({"clinical": {"age": float("inf"), "sex": "male"}}, 422, id="not a number"),
+    ],
+)
+def test_values_of_another_type_are_refused(server, params, status):
+    response = server.infer(CKD, image="phantom", params=json.dumps(params))
+    assert response.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        pytest.param(f"batch/infer/{LESION}", {"max_workers": "x"}, 422, id="max_workers"),
+        pytest.param(f"batch/infer/{LESION}", {"gpus": 5}, 422, id="gpus"),
+        pytest.param(f"batch/infer/{LESION}", {"images": {"a": 1}}, 422, id="images"),
+        pytest.param(f"train/{KIDNEY}", {"max_epochs": 0}, 422, id="epochs"),
+        pytest.param(f"train/{KIDNEY}", {"learning_rate": "x"}, 422, id="learning rate"),
+        pytest.param("train/nothing", {}, 404, id="trainer"),
+        pytest.param("activelearning/nothing", {}, 404, id="strategy"),
+        pytest.param("scoring/nothing", {}, 404, id="scoring"),
+    ],
+)
+def test_a_task_with_values_that_it_cannot_have_is_refused(server, path, body, status):
+    response = requests.post(f"{server.url}/{path}", params={"run_sync": "true"}, json=body, timeout=60)
+    assert response.status_code == status
+
+
+def test_a_batch_reaches_no_other_files(server):
+    url = f"{server.url}/batch/infer/{LESION}"
+    body = {"images": ["/etc/passwd", "phantom"]}
+    done = requests.post(url, params={"run_sync": "true"}, json=body, timeout=60).json()
+    codes = {name: answer["params"]["refusal"]["code"] for name, answer in done.items()}
+    assert codes == {"/etc/passwd": "INPUT_NO_PERMISSION", "phantom": "INPUT_UNREADABLE"}
 
 
 @pytest.mark.parametrize("name", ["../../../evil.nii.gz", "..", "a\\..\\..\\b.nii.gz"])

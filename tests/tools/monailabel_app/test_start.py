@@ -24,6 +24,14 @@ def test_a_server_that_others_reach_is_not_started_without_tokens(label_installe
     assert "--auth must be given for a server that others reach" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_server_that_was_ended_leaves_no_temporary_files(label_installed, tmp_path):
+    write_studies(tmp_path / "studies")
+    with running_server(tmp_path) as server:
+        (temporary,) = server.work.glob("tmp-*")
+    assert not temporary.exists()
+
+
 class Realm:
     """An OpenID realm: says its public key, and signs tokens."""
 
