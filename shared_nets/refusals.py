@@ -68,6 +68,10 @@ CODES: dict[str, str] = {
     "CLINICAL_CASE_NOT_FOUND": "the clinical table has no single row for this study",
     "CLINICAL_GIVEN_TWICE": "a clinical value is given twice, perhaps under two names",
     "AGE_UNDER_18": "the equations for kidney function hold from 18 years on",
+    # other servers
+    "SERVER_UNREACHABLE": "the server that holds the images does not answer",
+    "SERVER_NO_PERMISSION": "the server that holds the images does not accept the name and password",
+    "SERVER_REFUSED": "the server that holds the images answers with an error, or does not store",
     # set-up
     "WEIGHTS_MISMATCH": "the weights are not the ones the bundle was released with",
     "PACKAGES_MISMATCH": "an installed package is missing or of another version than the bundle needs",

@@ -31,6 +31,8 @@ _DEMO = {
     "naevus.jpg": "naevus_photo",
 }
 _KINDS = ["*.nii.gz", "*.nii", "*.nrrd", "*.mha", "*.dcm", "*.jpg", "*.jpeg", "*.png"]
+#: Modalities of the series that a DICOMweb server is searched for.
+_MODALITIES = ["CT", "XC", "DMS"]
 _SHIM = '''"""What MONAI Label loads from this folder; written by python -m tools.monailabel_app."""
 
 from tools.monailabel_app.main import SharedNetsApp
@@ -142,6 +144,7 @@ def _environment(chosen: argparse.Namespace, work: Path, temporary: Path) -> dic
         "MONAI_LABEL_SESSION_PATH": str(work / "sessions"),
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(_KINDS),
         "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "30",
+        "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": _MODALITIES}),
     }
     settings = {name: os.environ.get(name, value) for name, value in defaults.items()}
     if chosen.auth:

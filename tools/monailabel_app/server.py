@@ -1,12 +1,14 @@
 """The web application: MONAI Label's own, with clear answers to requests that cannot be met.
 
-Refusals of the bundles come back as status 422 with ``{"detail": {"code", "message", "remedy"}}``.
+Refusals of the bundles come back as status 422 with ``{"detail": {"code", "message", "remedy"}}``, those of
+another server (the codes ``SERVER_…``) as 502.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 import tarfile
 from functools import partial
@@ -20,7 +22,7 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from monailabel.app import app
-from monailabel.endpoints import datastore, infer
+from monailabel.endpoints import datastore, infer, proxy
 from monailabel.endpoints.user import auth
 from monailabel.interfaces.exception import (
     ImageNotFoundException,
@@ -30,10 +32,13 @@ from monailabel.interfaces.exception import (
 )
 
 from shared_nets.refusals import InputRefused
+from tools.monailabel_app.stores import server_refusal
 from tools.monailabel_app.uploads import remove_uploads_of_failed_requests
 
 __all__ = ["app"]
 
+#: Paths of DICOMweb; others could lead to what else the server of the images offers.
+_DICOMWEB_PATH = re.compile(r"(studies|series|instances)(/(?!\.\.)[A-Za-z0-9.,_-]+)*/?")
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EINVAL)
 
 
@@ -47,6 +52,31 @@ def _json_object(text: str) -> dict[str, Any]:
 # What MONAI Label reads as JSON from a request it takes for an object, whatever it is.
 for endpoint in (datastore, infer):
     endpoint.json = SimpleNamespace(loads=_json_object, dumps=json.dumps)
+
+
+def _run_inference(*given: Any) -> Any:
+    if given[-1] == infer.ResultType.dicom_seg:
+        raise InputRefused(
+            "INPUT_UNREADABLE",
+            "The output dicom_seg is not written here.",
+            'Ask for the output image, with {"result_extension": ".dcm"} in params.',
+        )
+    return _stock_inference(*given)
+
+
+# MONAI Label's own DICOM SEG needs a package that cannot be imported here (see __init__.py).
+_stock_inference, infer.run_inference = infer.run_inference, _run_inference
+
+
+async def _only_dicomweb(request: Request, op: str, path: str) -> Response:
+    if not _DICOMWEB_PATH.fullmatch(path):
+        raise HTTPException(404, "There is no such DICOMweb resource.")
+    query = f"?{request.url.query}" if request.url.query else ""
+    return await _proxy_dicom(request, op, path + query)
+
+
+# MONAI Label passes on whatever path it is given, with its own password, and loses what is searched for.
+_proxy_dicom, proxy.proxy_dicom = proxy.proxy_dicom, _only_dicomweb
 remove_uploads_of_failed_requests()
 # An uploaded archive must not write outside of its folder.
 tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
@@ -59,7 +89,8 @@ app.user_middleware = [layer for layer in app.user_middleware if layer.cls is no
 @app.exception_handler(InputRefused)
 async def refused(request: Request, error: InputRefused) -> Response:
     """Say what is wrong with the input, and what to do."""
-    return JSONResponse({"detail": error.as_dict()}, status_code=422)
+    status = 502 if error.code.startswith("SERVER_") else 422
+    return JSONResponse({"detail": error.as_dict()}, status_code=status)
 
 
 @app.exception_handler(MONAILabelException)
@@ -96,7 +127,7 @@ async def no_archive(request: Request, error: Exception) -> Response:
 @app.exception_handler(requests.RequestException)
 async def unreachable(request: Request, error: requests.RequestException) -> Response:
     """Say that the DICOMweb server or the one that signs tokens did not do its part."""
-    return _told(502, f"Another server did not answer as it should: {type(error).__name__}.")
+    return await refused(request, server_refusal(error))
 
 
 @app.exception_handler(OSError)

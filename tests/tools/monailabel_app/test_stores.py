@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import requests
 
 from shared_nets.data.phantom import make_phantom, write_dicom_series
 from shared_nets.refusals import InputRefused
@@ -25,29 +27,46 @@ class Pacs:
         self.stored: list[pydicom.Dataset] = []
         self.fetched = 0
         self.breaks_after: int | None = None
+        self.keeps_back = 0
+        self.loses: list[str] = []
+        self.answers_with: requests.RequestException | None = None
+
+    def set_http_retry_params(self, retry: bool) -> None:
+        assert not retry
 
     @property
     def series_uid(self) -> str:
         return self.images[0].SeriesInstanceUID
 
     def search_for_series(self, search_filters: dict) -> list[dict]:
-        if search_filters.get("SeriesInstanceUID", self.series_uid) != self.series_uid:
-            return []
+        if self.answers_with is not None:
+            raise self.answers_with
         image = self.images[0]
+        if any(image[keyword].value != value for keyword, value in search_filters.items()):
+            return []
         found = pydicom.Dataset()
-        found.SeriesInstanceUID, found.StudyInstanceUID = image.SeriesInstanceUID, image.StudyInstanceUID
+        for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "PatientName", "Modality"):
+            found[keyword] = image[keyword]
+        found.NumberOfSeriesRelatedInstances = len(self.images)
         return [found.to_json_dict()]
 
-    def retrieve_series(self, study_uid: str, series_uid: str):
+    def iter_series(self, study_uid: str, series_uid: str, media_types: object):
         assert (study_uid, series_uid) == (self.images[0].StudyInstanceUID, self.series_uid)
+        assert media_types == (("application/dicom", "*"),)
         self.fetched += 1
-        for number, image in enumerate(self.images):
+        for number, image in enumerate(self.images[: len(self.images) - self.keeps_back]):
             if number == self.breaks_after:
-                raise ConnectionError("the line went dead")
+                raise requests.exceptions.ChunkedEncodingError("the line went dead")
             yield image
 
-    def store_instances(self, datasets: list[pydicom.Dataset]) -> None:
-        self.stored += datasets
+    def store_instances(self, datasets: list[pydicom.Dataset]) -> pydicom.Dataset:
+        kept = [dataset for dataset in datasets if dataset.Modality not in self.loses]
+        self.stored += kept
+        answer = pydicom.Dataset()
+        answer.FailedSOPSequence, answer.ReferencedSOPSequence = [], [pydicom.Dataset() for _ in kept]
+        for item, dataset in zip(answer.ReferencedSOPSequence, kept, strict=True):
+            item.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
+        return answer
 
 
 @pytest.fixture
@@ -79,12 +98,94 @@ def test_a_series_is_fetched_once_and_kept_as_dicom(store, pacs):
     assert kept == {image.SOPInstanceUID for image in pacs.images}
 
 
+def test_a_series_that_is_asked_for_several_times_at_once_is_fetched_once(store, pacs):
+    with ThreadPoolExecutor(4) as clients:
+        folders = list(clients.map(store.get_image_uri, 4 * [pacs.series_uid]))
+    assert len(set(folders)) == 1
+    assert pacs.fetched == 1
+
+
 def test_a_series_whose_transfer_broke_off_is_fetched_anew(store, pacs):
     pacs.breaks_after = 10
-    with pytest.raises(ConnectionError):
+    with pytest.raises(InputRefused) as refused:
         store.get_image_uri(pacs.series_uid)
+    assert refused.value.code == "SERVER_UNREACHABLE"
     pacs.breaks_after = None
     assert len(list(Path(store.get_image_uri(pacs.series_uid)).iterdir())) == 24
+
+
+def test_a_series_of_which_the_server_sends_too_little_is_refused_and_not_kept(store, pacs):
+    pacs.keeps_back = 1
+    with pytest.raises(InputRefused, match="the series has 24 images, and sent 23") as refused:
+        store.get_image_uri(pacs.series_uid)
+    assert refused.value.code == "SERIES_INCONSISTENT"
+    pacs.keeps_back = 0
+    assert len(list(Path(store.get_image_uri(pacs.series_uid)).iterdir())) == 24
+
+
+def test_a_series_that_grew_or_got_another_name_is_fetched_anew(store, pacs):
+    images, pacs.images = pacs.images, pacs.images[:20]
+    assert len(list(Path(store.get_image_uri(pacs.series_uid)).iterdir())) == 20
+    pacs.images = images
+    assert len(list(Path(store.get_image_uri(pacs.series_uid)).iterdir())) == 24
+    for image in images:
+        image.PatientName = "Corrected^Name"
+    folder = Path(store.get_image_uri(pacs.series_uid))
+    assert {str(pydicom.dcmread(path).PatientName) for path in folder.iterdir()} == {"Corrected^Name"}
+    assert pacs.fetched == 3
+
+
+def test_a_series_is_listed_when_it_has_one_of_the_values_that_the_filter_names(
+    label_installed, pacs, tmp_path
+):
+    from tools.monailabel_app.stores import DicomWebStore
+
+    for modalities, number in ((["XC", "CT"], 1), ("CT", 1), (["XC", "DMS"], 0), ([], 0)):
+        store = DicomWebStore(
+            client=pacs,
+            search_filter={"Modality": modalities},
+            cache_path=str(tmp_path / "cache"),
+            convert_to_nifti=False,
+        )
+        assert len(store.list_images()) == number
+        assert len(store.json()["objects"]) == number
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (None, "SERVER_UNREACHABLE"),
+        (401, "SERVER_NO_PERMISSION"),
+        (403, "SERVER_NO_PERMISSION"),
+        (404, "SERVER_REFUSED"),
+        (503, "SERVER_REFUSED"),
+    ],
+)
+def test_what_is_wrong_with_the_server_is_told_without_its_address(store, pacs, status, code):
+    pacs.answers_with = requests.ConnectionError("http://name:password@pacs")
+    if status:
+        response = requests.Response()
+        response.status_code = status
+        pacs.answers_with = requests.HTTPError("http://name:password@pacs", response=response)
+    for asked in (store.list_images, lambda: store.get_image_uri(pacs.series_uid)):
+        with pytest.raises(InputRefused) as refused:
+            asked()
+        assert refused.value.code == code
+        assert "pacs" not in str(refused.value)
+
+
+def test_objects_that_the_server_did_not_store_are_told(store, pacs, tmp_path):
+    objects = {}
+    for modality in ("SR", "OT"):
+        image = pacs.images[0].copy()
+        image.Modality, image.SOPInstanceUID = modality, f"1.2.{len(modality)}.{ord(modality[0])}"
+        pydicom.dcmwrite(tmp_path / "object.dcm", image)
+        objects[modality] = (tmp_path / "object.dcm").read_bytes()
+    assert [one["modality"] for one in store.store(objects)] == ["SR", "OT"]
+    pacs.loses = ["OT"]
+    with pytest.raises(InputRefused, match="did not store 1 of 2 DICOM objects") as refused:
+        store.store(objects)
+    assert refused.value.code == "SERVER_REFUSED"
 
 
 @pytest.mark.parametrize("name", ["1.2.3", "../../etc", "", "phantom"])
