@@ -16,6 +16,8 @@ import pytest
 import requests
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+#: Of util-linux, which every Debian has: the server also ends when the tests are killed.
+_END_WITH_TESTS = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 START_LIMIT_S, STOP_LIMIT_S = 120.0, 30.0  # of a machine that is busy with other things
 
 
@@ -58,7 +60,10 @@ class Orthanc:
         log = self.folder / "orthanc.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [executable, str(configuration)], cwd=self.folder, stdout=output, stderr=subprocess.STDOUT
+                [*_END_WITH_TESTS, executable, str(configuration)],
+                cwd=self.folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
         end = time.monotonic() + START_LIMIT_S
         while not self._answers():
