@@ -59,6 +59,9 @@ class TrainingState:
         if not self.path.is_file():
             return
         saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        missing = sorted({*self.parts, "random_numbers"} - saved.keys())
+        if missing:
+            raise ValueError(f"{self.path.name} must hold {', '.join(missing)}; remove it to begin anew.")
         for name, part in self.parts.items():
             part.load_state_dict(saved[name])
         torch.set_rng_state(saved["random_numbers"])
