@@ -19,8 +19,8 @@ from shared_nets.writers.atomic_file import write_atomically
 class TrainingCurve:
     """Handler: write ``training_curve.csv`` and ``training_curve.png`` after every epoch.
 
-    Give it to ``train::handlers`` after the handler that validates, and to ``TrainingState`` as a part, so that
-    a resumed training keeps the epochs before. Of several processes the first one writes; the loss is its own.
+    Give it to ``train::handlers`` after the handler that validates, and to ``TrainingState`` as a part:
+    a resumed training keeps the epochs before. Of several processes the first one writes, its own loss.
 
     Args:
         output_dir: folder of both files.
