@@ -23,6 +23,7 @@ KEYWORDS = (
     *("PatientAge", "PatientSex", "BodyPartExamined", "SliceThickness", "KVP", "ConvolutionKernel"),
     *("ContrastBolusAgent", "Manufacturer", "GantryDetectorTilt"),
     *("ManufacturerModelName", "ProtocolName", "SeriesDescription"),
+    *("PatientBirthDate", "StudyDate", "PatientSize", "PatientWeight"),
 )
 _TAG = {keyword: int(tag_for_keyword(keyword) or 0) for keyword in KEYWORDS}
 _TAGS: list[BaseTag | int] = [Tag(tag) for tag in _TAG.values()]

@@ -12,6 +12,7 @@ from shared_nets.data.dicom_frames import Frame, frames_of
 from shared_nets.data.dicom_grid import arrange
 from shared_nets.data.dicom_header import DicomHeader
 from shared_nets.data.dicom_image_kind import check_image_kind
+from shared_nets.data.dicom_person import person_facts
 from shared_nets.data.dicom_pixels import DicomPixels, is_padding_doubtful, same_stored_pixels
 from shared_nets.data.dicom_stored import check_pixel_length, stored_format
 from shared_nets.data.dicom_wording import counted, names
@@ -19,10 +20,10 @@ from shared_nets.data.series_choice import choose_series
 from shared_nets.refusals import InputRefused
 from shared_nets.types import Finding
 
-#: Facts that travel with the volume; none names a person.
+#: Facts that travel with the volume beside those of the person's body; none names a person.
 HEADER_FACTS = (
-    *("PatientAge", "PatientSex", "BodyPartExamined", "SliceThickness", "KVP", "ConvolutionKernel"),
-    *("ContrastBolusAgent", "Manufacturer"),
+    *("BodyPartExamined", "SliceThickness", "KVP", "ConvolutionKernel", "ContrastBolusAgent"),
+    "Manufacturer",
 )
 
 
@@ -86,7 +87,10 @@ def open_dicom(paths: Sequence[str], options: CTOptions) -> CTSeries:
         is_resampled=grid.shift_px is not None,
         modality=first.text("Modality"),
         source="dicom",
-        header={fact: "\\".join(first.texts(fact)) for fact in HEADER_FACTS if first.text(fact)},
+        header={
+            **person_facts(first),
+            **{fact: "\\".join(first.texts(fact)) for fact in HEADER_FACTS if first.text(fact)},
+        },
         repairs=(*repairs, *grid.repairs),
         warnings=tuple(warnings),
         pixels=DicomPixels(grid=grid, values=options.values, name=title),

@@ -19,6 +19,7 @@ from pydicom.pixels import apply_color_lut, pixel_array
 from pydicom.uid import UID, RLELossless
 
 from shared_nets.data.dicom_header import DicomHeader
+from shared_nets.data.dicom_person import person_facts
 from shared_nets.data.photograph import (
     ByteArray,
     Notes,
@@ -46,7 +47,7 @@ PHOTOGRAPH_CLASSES = frozenset(
 )
 #: What a photograph of skin calls itself: external camera, dermoscopy, other, secondary capture.
 MODALITIES = frozenset(("XC", "DMS", "OT", "SC"))
-_FACTS = ("PatientAge", "PatientSex", "BodyPartExamined", "Manufacturer", "ManufacturerModelName")
+_FACTS = ("BodyPartExamined", "Manufacturer", "ManufacturerModelName")
 _GIVE_PHOTOGRAPH = "Give a photograph of the lesion."
 _SEND_AGAIN = "Copy or export the file again; the transfer seems to have been cut off."
 _EXPORT_AGAIN = "Export the file again, uncompressed if possible."
@@ -99,6 +100,7 @@ def read_dicom_photograph(header: DicomHeader, options: PhotographOptions) -> Ph
             "sop_class_uid": header.text("SOPClassUID"),
             "transfer_syntax_uid": header.transfer_syntax,
             "is_lossy": header.text("LossyImageCompression") == "01",
+            **person_facts(header),
             **facts,
         },
         files=(header.path,),

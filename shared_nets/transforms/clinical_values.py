@@ -18,6 +18,7 @@ from monai.transforms import MapTransform
 from shared_nets.refusals import InputRefused
 from shared_nets.transforms.ckd_epi import refuse_children
 from shared_nets.transforms.clinical_file import read_clinical
+from shared_nets.transforms.clinical_header import header_values
 from shared_nets.transforms.clinical_parse import Measured, is_missing, read_number, read_word
 from shared_nets.transforms.clinical_schema import (
     ClinicalFeature,
@@ -25,7 +26,7 @@ from shared_nets.transforms.clinical_schema import (
     clinical_schema,
     plain_name,
 )
-from shared_nets.transforms.clinical_units import canonical_unit, dicom_age, to_unit
+from shared_nets.transforms.clinical_units import canonical_unit
 from shared_nets.types import Finding
 
 _CREATININE = Measured(quantity="creatinine", minimum=0.1, maximum=30.0, unit="mg/dL")
@@ -51,7 +52,6 @@ _ANSWERS = (
     *("creatinine", "serum_creatinine", "scr", "cr", "cr_48h", "creatinine_mg_dl", "baseline_creatinine"),
     *("cr_48h_log", "log_creatinine", "creatinine_log", "baseline_cr_log"),
 )
-_HEADER_AGE_TOLERANCE_YEARS = 1.0
 
 
 @dataclass
@@ -115,7 +115,7 @@ def parse_clinical_values(
         given: what was written, by column name.
         schema: what the network reads.
         measured: shape of the kidneys by feature name, in the units of the schema; NaN is missing.
-        header: facts of the image header, of which ``PatientAge`` and ``PatientSex`` are used.
+        header: facts of the image header, as :func:`clinical_header.header_values` reads them.
         codings: for tables that write numbers for words: word by number, by feature name.
 
     Returns:
@@ -312,32 +312,22 @@ def _take_from_mask(values: ClinicalValues, measured: Mapping[str, float]) -> No
 
 
 def _take_from_header(values: ClinicalValues, header: Mapping[str, Any]) -> None:
-    age, sex = values.schema.find_quantity("age"), values.schema.find("sex")
-    facts: list[tuple[ClinicalFeature, float | str]] = []
-    written = dicom_age(str(header.get("PatientAge") or ""))
-    if age is not None and written is not None:
-        years = to_unit(*written, "age", column="PatientAge")
-        if age.minimum <= years <= age.maximum:
-            facts.append((age, years))
-    word = {"M": "male", "F": "female"}.get(str(header.get("PatientSex") or "").strip().upper())
-    if sex is not None and word is not None:
-        facts.append((sex, word))
-    for feature, fact in facts:
-        known = values.used.get(feature.name)
+    """Fill up what nobody gave, and tell where the header says something else than people."""
+    found, findings = header_values(values.schema, header)
+    for fact in found:
+        name = fact.feature.name
+        known = values.used.get(name)
         if known is None:
-            values.put(feature, fact, "image header")
-            message = f'"{feature.name}" was taken from the image header.'
+            values.put(fact.feature, fact.value, "image header")
+            message = f'"{name}" was taken from the image header ({fact.written_as}).'
             values.findings.append(Finding(code="CLINICAL_FROM_HEADER", message=message))
-        elif (
-            known != fact
-            if isinstance(known, str) or isinstance(fact, str)
-            else abs(known - fact) > _HEADER_AGE_TOLERANCE_YEARS
-        ):
+        elif fact.contradicts(known):
             message = (
-                f'"{feature.name}" of the clinical values and of the image header differ; '
+                f'"{name}" of the clinical values and of the image header ({fact.written_as}) differ; '
                 "the clinical value was used. Check that both belong to one person."
             )
             values.findings.append(Finding(code="CLINICAL_HEADER_CONFLICT", message=message))
+    values.findings += findings
 
 
 def _unknown(column: str, schema: ClinicalSchema) -> InputRefused:

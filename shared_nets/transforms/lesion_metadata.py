@@ -36,7 +36,7 @@ def parse_lesion_metadata(
     Args:
         given: what was written, by column name.
         schema: what is read.
-        header: facts of the image header, of which ``PatientAge`` and ``PatientSex`` fill what is missing.
+        header: facts of the image header; its age and sex fill what is missing.
 
     Returns:
         The values; those that nobody gave stay missing.
