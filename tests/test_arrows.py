@@ -30,6 +30,7 @@ HEAVY_PACKAGES = {
         "shared_nets/writers/dicom_kidney.py",
         "shared_nets/writers/dicom_lesion.py",
         "shared_nets/writers/dicom_measurements.py",
+        "shared_nets/writers/dicom_pdf.py",
         "shared_nets/writers/dicom_picture.py",
         "shared_nets/writers/dicom_report.py",
         "shared_nets/writers/dicom_seg.py",

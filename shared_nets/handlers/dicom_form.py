@@ -33,14 +33,9 @@ class Dicom:
 
     def __call__(self, study: FinishedStudy) -> Mapping[str, bytes]:
         """Write them."""
-        if study.source is None or not study.source.is_dicom:
+        objects = dicom_objects(study)
+        if objects is None or study.source is None:
             return {}
-        try:
-            source = read_dicom_source(study.source)
-        except NotReferable as reason:
-            logger.warning("%s: no DICOM is written, %s.", study.result.study_id, reason)
-            return {}
-        objects = DicomObjects(source=source, provenance=study.result.provenance, created=study.created)
         files: dict[str, bytes] = {}
         segmentation = None
         if study.mask is not None:
@@ -54,6 +49,26 @@ class Dicom:
             study.picture_png, description, objects, laterality=laterality
         )
         return files
+
+
+def dicom_objects(study: FinishedStudy) -> DicomObjects | None:
+    """Start the DICOM objects of a study.
+
+    Args:
+        study: the study.
+
+    Returns:
+        What they share; ``None`` where the source is not DICOM, or where nothing can refer to it, which is
+        logged.
+    """
+    if study.source is None or not study.source.is_dicom:
+        return None
+    try:
+        source = read_dicom_source(study.source)
+    except NotReferable as reason:
+        logger.warning("%s: no DICOM is written, %s.", study.result.study_id, reason)
+        return None
+    return DicomObjects(source=source, provenance=study.result.provenance, created=study.created)
 
 
 class Nifti:

@@ -80,6 +80,8 @@ FORM_FILES = (
     "kidneys.seg.dcm",
     "report.sr.dcm",
     "picture.sc.dcm",
+    "report.pdf.dcm",
+    "report.pdf",
     "report.fhir.json",
 )
 

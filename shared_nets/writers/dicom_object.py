@@ -17,9 +17,9 @@ from shared_nets.types import Provenance
 from shared_nets.writers.dicom_source import DicomSource
 
 MANUFACTURER = "shared_nets"
-Kind = Literal["SEG", "SR", "SC"]
+Kind = Literal["SEG", "SR", "SC", "PDF"]
 #: Numbers of the new series, above those that scanners give.
-SERIES_NUMBERS: dict[Kind, int] = {"SEG": 9001, "SR": 9002, "SC": 9003}
+SERIES_NUMBERS: dict[Kind, int] = {"SEG": 9001, "SR": 9002, "SC": 9003, "PDF": 9004}
 _UTF_8 = "ISO_IR 192"
 _DATES = (
     ("InstanceCreationDate", "InstanceCreationTime"),

@@ -89,6 +89,11 @@ _CONTENTS: dict[type, Callable[[Any], PageContent]] = {
 }
 
 
+def page_content(result: StudyResult) -> PageContent:
+    """Give what is particular to the page of this kind of result."""
+    return _CONTENTS[type(result)](result)
+
+
 def result_page(result: StudyResult, *, picture_png: bytes | None) -> bytes:
     """Write a result as one HTML page for people.
 
@@ -99,7 +104,7 @@ def result_page(result: StudyResult, *, picture_png: bytes | None) -> bytes:
     Returns:
         A self-contained HTML file in UTF-8. Equal input gives equal bytes. Texts of the result stay texts.
     """
-    content = _CONTENTS[type(result)](result)
+    content = page_content(result)
     title = f"{content.kind} · {result.study_id}"
     parts = [
         notice_box(result.notice),
