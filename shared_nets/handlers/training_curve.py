@@ -110,7 +110,7 @@ def curve_picture(rows: list[dict[str, float]]) -> bytes:
                 f"C{number}o-",
                 label=f"{name}, validation",
             )
-    axes.legend(handles=lines, loc="center right")
+    figure.legend(handles=lines, loc="outside upper center", ncols=len(lines))
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": None})
     return content.getvalue()
