@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ from shared_nets.types import Finding
 #: Hounsfield units that stand for "outside the scanner's field": what padding becomes.
 AIR_HU = -1024
 MIN_SLICES = 2
+#: Voxels of the largest volume that is read, 4,096 slices of 512 × 512: a few packed megabytes may say more.
+MAX_VOXELS = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,3 +157,21 @@ def axial_warning(affine: npt.NDArray[np.float64]) -> tuple[Finding, ...]:
         return ()
     plane = ("sagittal", "coronal")[int(normal.argmax())]
     return (Finding(code="GEOMETRY_NOT_AXIAL", message=f"The slices are {plane}, not axial."),)
+
+
+def check_size(shape: Sequence[int], name: str) -> None:
+    """Check that a volume is not larger than is read, before any of it is.
+
+    Args:
+        shape: voxels along each axis.
+        name: of the file.
+
+    Raises:
+        InputRefused: ``IMAGE_TOO_LARGE``.
+    """
+    if math.prod(int(size) for size in shape) > MAX_VOXELS:
+        raise InputRefused(
+            "IMAGE_TOO_LARGE",
+            f"{name} has {'×'.join(map(str, shape))} voxels, more than {MAX_VOXELS:,}.",
+            "Cut out the part of the body that is meant.",
+        )

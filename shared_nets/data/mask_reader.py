@@ -20,6 +20,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from pydicom.errors import InvalidDicomError
 
+from shared_nets.data.ct_series import check_size
 from shared_nets.refusals import InputRefused
 
 PathLike = str | os.PathLike[str]
@@ -154,8 +155,12 @@ def _read_nifti(path: Path) -> tuple[LabelArray, FloatArray]:
 
 
 def _read_with_simpleitk(path: Path) -> tuple[LabelArray, FloatArray]:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
-        image = sitk.ReadImage(str(path))
+        reader.ReadImageInformation()
+        check_size(reader.GetSize(), path.name)
+        image = reader.Execute()
     except RuntimeError as error:
         raise InputRefused(
             "INPUT_UNREADABLE", f"{path.name} is no readable volume.", "Write the mask again."
@@ -305,6 +310,7 @@ def _one_volume(shape: Sequence[int], name: str) -> tuple[int, int, int]:
             f"{name} has the shape {'×'.join(map(str, sizes))}, which is not one label map.",
             "Give one three-dimensional label map; export overlapping segments as one label map first.",
         )
+    check_size(sizes, name)
     return sizes[0], sizes[1], sizes[2]
 
 

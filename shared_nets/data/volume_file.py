@@ -23,6 +23,7 @@ from shared_nets.data.ct_series import (
     Pixels,
     axial_warning,
     check_hounsfield_range,
+    check_size,
 )
 from shared_nets.refusals import InputRefused
 
@@ -174,6 +175,7 @@ def _three_dimensions(shape: Sequence[int], name: str) -> tuple[int, int, int]:
             f"{name} has {sizes[2]} slice, and a volume needs at least {MIN_SLICES}.",
             "Give the whole volume.",
         )
+    check_size(sizes, name)
     return sizes[0], sizes[1], sizes[2]
 
 

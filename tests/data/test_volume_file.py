@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from shared_nets.data.ct_reader import CTReader
 from shared_nets.data.dicom_synthetic import synthetic_hounsfield
+from shared_nets.data.mask_reader import MaskReader
 from shared_nets.refusals import InputRefused
 
 AFFINE = np.array([[-0.8, 0, 0, 12], [0, 0.8, 0, -9], [0, 0, 2.0, 100], [0, 0, 0, 1]])
@@ -175,3 +176,35 @@ def test_a_folder_with_one_volume_is_that_volume_and_two_volumes_are_ambiguous(t
     assert CTReader().open(tmp_path).source == "nifti"
     with pytest.raises(InputRefused, match="SERIES_AMBIGUOUS"):
         CTReader().open([nifti(tmp_path / "b.nii.gz"), tmp_path / "a.nii.gz"])
+
+
+HUGE = (2000, 1000, 1000)  # 2 · 10⁹ voxels
+
+
+def packed_nifti_of_huge_size(path: Path) -> Path:
+    header = nib.Nifti1Header()
+    header.set_data_shape(HUGE)
+    header.set_data_dtype(np.int16)
+    header.set_sform(AFFINE, code=1)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    path.write_bytes(gzip.compress(header.binaryblock + bytes(1000)))
+    return path
+
+
+def nrrd_of_huge_size(path: Path) -> Path:
+    lines = ["NRRD0004", "type: short", "dimension: 3", "space: left-posterior-superior"]
+    lines += [f"sizes: {' '.join(map(str, HUGE))}", "space directions: (1,0,0) (0,1,0) (0,0,1)"]
+    lines += ["space origin: (0,0,0)", "encoding: gzip", "endian: little", "", ""]
+    path.write_bytes("\n".join(lines).encode() + gzip.compress(bytes(1000)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("write", "name"), [(packed_nifti_of_huge_size, "ct.nii.gz"), (nrrd_of_huge_size, "ct.nrrd")]
+)
+def test_a_small_file_that_unpacks_to_more_than_is_read_is_refused_by_its_header(write, name, tmp_path):
+    path = write(tmp_path / name)
+    assert refusal(path) == "IMAGE_TOO_LARGE"
+    mask = MaskReader()
+    with pytest.raises(InputRefused, match=r"IMAGE_TOO_LARGE.*2000×1000×1000 voxels, more than"):
+        mask.get_data(mask.read(path))
