@@ -1,4 +1,4 @@
-# make demo · make label · make test · make lint · make bench
+# make demo · make label · make deploy · make test · make lint · make bench
 # Each target makes .venv by itself; a second call finds it ready. Everything lives in this folder, but for pip's
 # own cache and the real scans of the demo (see tools/demo_data.py).
 #   PYTHON=python3.12      the interpreter that makes .venv (3.11 or newer)
@@ -6,6 +6,7 @@
 #   TESTS="tests/data -k phantom"   what pytest is given
 #   BENCH="--quick dicom"           what the benchmarks are given
 #   LABEL="--studies DIR"           what MONAI Label is started with; LABEL=--help lists it
+#   DEPLOY="--bundle NAME -i FOLDER -o FOLDER"   what the MONAI Deploy application is given
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,18 +19,21 @@ TEST_JOBS ?= 2
 TESTS ?= tests
 BENCH ?=
 LABEL ?=
+DEPLOY ?= --help
 
 PY := .venv/bin/python
 RUNTIME := .venv/.ready-runtime
 DEV := .venv/.ready-dev
 MONAI_LABEL := .venv/.ready-label
+MONAI_DEPLOY := .venv/.ready-deploy
 TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' requirements.txt)
 
-.PHONY: help demo label label-or-not test lint bench clean
+.PHONY: help demo label label-or-not deploy deploy-or-not test lint bench clean
 
 help:
 	@echo "make demo    from a real CT series to a CKD stage, with a picture"
 	@echo "make label   MONAI Label with every bundle, for 3D Slicer and OHIF"
+	@echo "make deploy  a bundle as MONAI Deploy application: DEPLOY='--bundle NAME -i FOLDER -o FOLDER'"
 	@echo "make test    all tests"
 	@echo "make lint    ruff, ruff format and mypy"
 	@echo "make bench   speed and memory, side by side with MONAI and SimpleITK"
@@ -58,6 +62,16 @@ $(MONAI_LABEL): $(RUNTIME)
 	@$(PY) -m pip install --disable-pip-version-check --no-deps monailabel==0.8.5
 	@touch $@
 
+# In an environment of its own, as MONAI imports it whenever it lies beside MONAI; see tools/deploy_app/sdk.py.
+# The first start of its interpreter makes the links between holoscan's libraries.
+$(MONAI_DEPLOY): $(RUNTIME) tools/deploy_app/side_packages.txt
+	@echo "==> MONAI Deploy, into .venv/deploy"
+	@$(PY) -m venv .venv/deploy
+	@.venv/deploy/bin/python -m pip install --disable-pip-version-check --no-deps \
+	  -r tools/deploy_app/side_packages.txt
+	@.venv/deploy/bin/python -c pass
+	@touch $@
+
 demo: $(RUNTIME)
 	@$(PY) -m tools.demo
 
@@ -67,7 +81,14 @@ label: $(MONAI_LABEL)
 label-or-not: $(DEV)
 	@$(MAKE) $(MONAI_LABEL) || echo "==> MONAI Label could not be installed: its tests are skipped"
 
-test: $(DEV) label-or-not
+deploy: $(MONAI_DEPLOY)
+	@$(PY) -m tools.deploy_app $(DEPLOY)
+
+deploy-or-not: $(RUNTIME)
+	@$(MAKE) $(MONAI_DEPLOY) || { rm -rf .venv/deploy; \
+	  echo "==> MONAI Deploy could not be installed (it has wheels for some versions of Python on Linux): its tests are skipped"; }
+
+test: $(DEV) label-or-not deploy-or-not
 	@echo "==> tests, in $(TEST_JOBS) processes; the summary says what was skipped and why"
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_JOBS) --dist loadgroup $(TESTS)
 

@@ -20,13 +20,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from tools.deploy_app.sdk import INSTALL, is_installed
+
 MIN_PYTHON = (3, 11)
 #: Packages that an extra needs and cannot name in pyproject.toml, and how they are installed.
 _BESIDE_EXTRAS = {"label": ("monailabel==0.8.5", "pip install --no-deps monailabel==0.8.5")}
 _EXTRAS_ARE_FOR = {
     "dev": "tests and lint",
     "label": "MONAI Label",
-    "deploy": "MONAI Deploy",
     "onnx": "export to ONNX",
     "release": "release zips",
     "isic": "photographs in HDF5",
@@ -90,6 +91,7 @@ def all_checks(repository: Path) -> list[Check]:
         *machine_checks(repository),
         *demo_checks(),
         *extra_checks(repository / "pyproject.toml"),
+        deploy_check(),
         *program_checks(),
     ]
 
@@ -195,6 +197,14 @@ def extra_checks(pyproject: Path) -> Iterator[Check]:
             said=f"{use}: {_count(len(missing), 'package')} of {len(wanted)} missing" if missing else use,
             remedy=" && ".join(filter(None, [f"pip install -e '.[{extra}]'", command])) if missing else "",
         )
+
+
+def deploy_check() -> Check:
+    """Is MONAI Deploy there? It is no extra, as MONAI would import it everywhere."""
+    is_there = is_installed()
+    status: Any = "ok" if is_there else "optional"
+    said = "MONAI Deploy" if is_there else "MONAI Deploy is missing"
+    return Check(part="Optional", name="deploy", status=status, said=said, remedy="" if is_there else INSTALL)
 
 
 def program_checks(which: Callable[[str], str | None] = shutil.which) -> Iterator[Check]:

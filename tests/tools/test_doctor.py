@@ -18,6 +18,7 @@ from tools.bundle_rules import REPOSITORY
 from tools.doctor_checks import (
     Check,
     demo_checks,
+    deploy_check,
     extra_checks,
     machine_checks,
     package_checks,
@@ -132,6 +133,13 @@ def test_optional_parts_say_how_to_get_them(install, tmp_path):
     assert (ray.status, ray.remedy) == ("ok", "")
     assert (label.status, label.said) == ("optional", "MONAI Label: 1 package of 3 missing")
     assert label.remedy == "pip install -e '.[label]' && pip install --no-deps monailabel==0.8.5"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_monai_deploy_is_looked_for_where_it_lies(monkeypatch, is_there):
+    monkeypatch.setattr("tools.doctor_checks.is_installed", lambda: is_there)
+    check = deploy_check()
+    assert (check.status, check.remedy) == (("ok", "") if is_there else ("optional", "make deploy"))
 
 
 def test_programs_of_others_are_looked_for_by_name():
