@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from shared_nets.data.photograph_synthetic import VL_PHOTOGRAPH, dicom_photograp
 from tests.bundles.drawn_lesions import drawn_lesion
 from tests.tools.monailabel_app.live_server import Server, parts_of, running_server
 from tools.bundle_rules import REPOSITORY
+from tools.deploy_app.sdk import INSTALL, is_installed
 
 KIDNEY, CKD, LESION = "kidney_ct_segmentation", "ckd_staging_classification", "mambaderm_classification"
 #: Sound studies of each bundle, and the file that holds its mask, or else its picture.
@@ -58,9 +60,13 @@ class Answer(NamedTuple):
     refusal: dict[str, str] | None
     files: dict[str, bytes]
 
+    @property
+    def code(self) -> str | None:
+        return None if self.refusal is None else self.refusal["code"]
 
-#: Gives the answers on studies of a bundle, by their names.
-Door = Callable[[str, Mapping[str, Item]], dict[str, Answer]]
+
+#: Gives the answers on all studies of a bundle, by their names; every study is asked for once.
+Door = Callable[[str], dict[str, Answer]]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -114,13 +120,14 @@ def study_id(kind: str, number: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def command_line(studies, tmp_path_factory) -> dict[str, dict[str, Answer]]:
-    """Answers of ``python -m monai.bundle run``, one run a bundle, by bundle and study."""
-    answers = {}
-    for bundle, items in studies.items():
+def command_line(studies, tmp_path_factory) -> Door:
+    """``python -m monai.bundle run``, one run a bundle."""
+
+    @cache
+    def ask(bundle: str) -> dict[str, Answer]:
         folder = tmp_path_factory.mktemp(bundle)
         datalist = folder / "datalist.json"
-        datalist.write_text(json.dumps([{"study_id": name, **item} for name, item in items.items()]))
+        datalist.write_text(json.dumps([{"study_id": n, **item} for n, item in studies[bundle].items()]))
         root = REPOSITORY / "bundles" / bundle
         done = subprocess.run(
             [
@@ -134,8 +141,9 @@ def command_line(studies, tmp_path_factory) -> dict[str, dict[str, Answer]]:
             encoding="utf-8",
         )
         assert done.returncode in (0, 3), done.stderr[-3000:]
-        answers[bundle] = {name: answer_in(folder / "out" / name) for name in items}
-    return answers
+        return {name: answer_in(folder / "out" / name) for name in studies[bundle]}
+
+    return ask
 
 
 def answer_in(folder: Path) -> Answer:
@@ -157,9 +165,12 @@ def label(studies, tmp_path_factory) -> Iterator[Door]:
     (folder / "studies").mkdir()
     readable = Path(studies[KIDNEY]["dicom"]["image"]).parent
     with running_server(folder, "--readable", str(readable)) as server:
-        yield lambda bundle, items: {
-            name: ask_label(server, bundle, name, **item) for name, item in items.items()
-        }
+
+        @cache
+        def ask(bundle: str) -> dict[str, Answer]:
+            return {name: ask_label(server, bundle, name, **item) for name, item in studies[bundle].items()}
+
+        yield ask
 
 
 def ask_label(server: Server, bundle: str, name: str, *, image: str, **values: Any) -> Answer:
@@ -176,7 +187,58 @@ def ask_label(server: Server, bundle: str, name: str, *, image: str, **values: A
     return Answer(answer["result"], None, {file: content})
 
 
-@pytest.fixture(scope="module", params=["label"])
+#: Runs the application once for every line of arguments, and prints what it says of each refusal.
+RUN_ALL = """
+import contextlib, io, json, sys
+from tools.deploy_app.__main__ import main
+for line in sys.stdin:
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        status = main(json.loads(line))
+    if status not in (0, 3):
+        sys.exit(said.getvalue())
+    print(said.getvalue().splitlines()[-1] if status else "null")
+"""
+
+
+@pytest.fixture(scope="module")
+def deploy(studies, tmp_path_factory) -> Door:
+    """MONAI Deploy's application, which runs once a study, one process a bundle."""
+    if not is_installed():
+        pytest.skip(f"MONAI Deploy is not installed: {INSTALL}")
+
+    @cache
+    def ask(bundle: str) -> dict[str, Answer]:
+        folder = tmp_path_factory.mktemp("deploy")
+        lines = []
+        for name, item in studies[bundle].items():
+            given = item["image"]
+            if "clinical" in item:  # lies beside the image
+                image, given = Path(given), str(folder / name)
+                (folder / name).mkdir()
+                (folder / name / f"ct{''.join(image.suffixes)}").symlink_to(image)
+                (folder / name / "clinical.json").write_text(json.dumps(item["clinical"]))
+            arguments = ["-i", given, "-o", str(folder / "out"), "--bundle", bundle, "--study_id", name]
+            lines.append(json.dumps(arguments))
+        done = subprocess.run(
+            [sys.executable, "-c", RUN_ALL],
+            cwd=REPOSITORY,
+            input="\n".join(lines),
+            check=False,
+            capture_output=True,
+            encoding="utf-8",
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        refusals = map(json.loads, done.stdout.splitlines())
+        return {
+            name: Answer(None, refusal, {}) if refusal else answer_in(folder / "out" / name)
+            for name, refusal in zip(studies[bundle], refusals, strict=True)
+        }
+
+    return ask
+
+
+@pytest.fixture(scope="module", params=["label", pytest.param("deploy", marks=pytest.mark.slow)])
 def door(request) -> Door:
     """Every door but the command line, which the others are compared with."""
     given: Door = request.getfixturevalue(request.param)
@@ -184,9 +246,8 @@ def door(request) -> Door:
 
 
 @pytest.mark.parametrize(("model", "name"), SOUND)
-def test_result_and_mask_are_those_of_the_command_line(door, command_line, studies, model, name):
-    expected = command_line[model][name]
-    got = door(model, {name: studies[model][name]})[name]
+def test_result_and_mask_are_those_of_the_command_line(door, command_line, model, name):
+    got, expected = door(model)[name], command_line(model)[name]
     assert expected.result is not None
     assert got.result == expected.result
     file = SOUND[model, name]
@@ -201,16 +262,13 @@ def test_result_and_mask_are_those_of_the_command_line(door, command_line, studi
         pytest.param(LESION, "photograph", PHOTOGRAPH_DEFECTS, id="photographs"),
     ],
 )
-def test_every_defect_gets_the_answer_of_the_command_line(door, command_line, studies, model, kind, corpus):
-    items = {study: item for study, item in studies[model].items() if study.startswith(kind)}
-    assert len(items) == len(corpus) > 50
-    got = door(model, items)
-    different = {
-        name: (got[study].refusal, command_line[model][study].refusal)
-        for name, study in zip(corpus, items, strict=True)
-        if got[study][:2] != command_line[model][study][:2]
+def test_every_defect_gets_the_answer_of_the_command_line(door, command_line, model, kind, corpus):
+    got, expected = door(model), command_line(model)
+    names = {name: study_id(kind, number) for number, name in enumerate(corpus)}
+    codes = {name: (got[study].code, expected[study].code) for name, study in names.items()}
+    assert {name: pair for name, pair in codes.items() if pair[0] != pair[1]} == {}
+    assert [name for name, study in names.items() if got[study].result != expected[study].result] == []
+    stated = {name: defect.refusal for name, defect in corpus.items() if defect.refusal is not None}
+    assert {name: codes[name][1] for name in stated.keys() - DEALT_WITH} == {
+        name: code for name, code in stated.items() if name not in DEALT_WITH
     }
-    assert different == {}
-    for name, study in zip(corpus, items, strict=True):
-        if (code := corpus[name].refusal) is not None and name not in DEALT_WITH:
-            assert command_line[model][study].refusal["code"] == code

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from shared_nets.data.dicom_header import read_header
 from shared_nets.data.studies import list_studies
 from shared_nets.data.study_folder import PHOTOGRAPH_SUFFIXES, VOLUME_SUFFIXES
 from shared_nets.refusals import InputRefused
@@ -97,7 +98,17 @@ def _unnamed_image(folder: Path) -> Path:
         raise InputRefused(
             "INPUT_EMPTY", f"{folder.name} holds no image.", "Lay the image, or its DICOM files, into it."
         )
-    return files[0] if len(files) == 1 and not has_folders else folder
+    return files[0] if len(files) == 1 and not has_folders and _is_dicom(files[0]) else folder
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, damaged or not; of any other the readers of folders know more to say."""
+    if path.name.lower().endswith(".dcm"):
+        return True
+    try:
+        return read_header(str(path)) is not None
+    except (OSError, ValueError):
+        return True
 
 
 def _is_beside(path: Path) -> bool:

@@ -40,6 +40,7 @@ def relative(study: dict[str, str], folder: Path) -> dict[str, str]:
             id="volume"),
         pytest.param(["photo.dcm", "clinical.json"], {"image": "photo.dcm", "clinical": "clinical.json"},
             id="one DICOM file"),
+        pytest.param(["notes.txt"], {"image": "."}, id="no image, which the reader of the folder says"),
         pytest.param(["PHOTO.JPG"], {"image": "PHOTO.JPG"}, id="photograph"),
         pytest.param(["ct/1", "mask.nii.gz", "a.txt"], {"image": "ct", "mask": "mask.nii.gz"}, id="study"),
         pytest.param(["image.png", "other.png"], {"image": "image.png"}, id="named photograph"),
