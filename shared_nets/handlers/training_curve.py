@@ -54,7 +54,8 @@ class TrainingCurve:
         self._losses, self._figures = [], {}
 
     def _collect(self, engine: Engine) -> None:
-        self._losses.append(float(engine.state.output[0]["loss"]))
+        output: Any = engine.state.output
+        self._losses.append(float(output[0]["loss"]))
 
     def _validated(self, validator: Engine) -> None:
         self._figures = {name: float(value) for name, value in validator.state.metrics.items()}
