@@ -58,7 +58,7 @@ def import_sdk() -> None:
         if (side / "monai").is_dir() and str(side / "monai") not in monai.__path__:
             monai.__path__.append(str(side / "monai"))
         importlib.import_module("monai.deploy.core")
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, RuntimeError) as error:  # the last by tritonclient, of what it lacks
         raise DeployUnavailable(
             f"MONAI Deploy cannot be imported ({error}); try again: {INSTALL}."
         ) from error
