@@ -20,8 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from shared_nets.data.phantom import make_phantom, write_dicom_series
-from tools.demo_data import DemoDataUnavailable, fetch
+from tools.demo_data import series_or_phantom
 from tools.deploy_app.sdk import INSTALL, is_installed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -59,19 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        image = (options.image or _demo_series(folder)).resolve()
+        image = (options.image or series_or_phantom(folder)).resolve()
         _compare(image, folder, QUICK_ROUNDS if options.quick else ROUNDS)
     return 0
-
-
-def _demo_series(folder: Path) -> Path:
-    try:
-        return fetch("lidc_dicom")
-    except DemoDataUnavailable as reason:
-        print(f"The demo's series is not at hand ({reason}); a synthetic one takes its place.")
-        phantom = make_phantom()
-        write_dicom_series(phantom.hu, phantom.affine, folder / "phantom")
-        return folder / "phantom"
 
 
 def _compare(image: Path, folder: Path, rounds: int) -> None:

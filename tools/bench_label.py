@@ -26,9 +26,8 @@ from typing import Any, NamedTuple
 import psutil
 import requests
 
-from shared_nets.data.phantom import make_phantom, write_dicom_series
 from shared_nets.runtime.bundle import BundleRuntime
-from tools.demo_data import DemoDataUnavailable, fetch
+from tools.demo_data import series_or_phantom
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: What each bundle is asked beside the series; age and sex are made up.
@@ -73,19 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("MONAI Label is not installed, so nothing is measured: make label")
         return 0
     with tempfile.TemporaryDirectory() as temporary:
-        image = (options.image or _demo_series(Path(temporary))).resolve()
+        image = (options.image or series_or_phantom(Path(temporary))).resolve()
         _compare(image, Path(temporary), QUICK_ROUNDS if options.quick else ROUNDS)
     return 0
-
-
-def _demo_series(folder: Path) -> Path:
-    try:
-        return fetch("lidc_dicom")
-    except DemoDataUnavailable as reason:
-        print(f"The demo's series is not at hand ({reason}); a synthetic one takes its place.")
-        phantom = make_phantom()
-        write_dicom_series(phantom.hu, phantom.affine, folder / "phantom")
-        return folder / "phantom"
 
 
 def _compare(image: Path, folder: Path, rounds: int) -> None:

@@ -190,6 +190,26 @@ def fetch(name: str, *, retry_after_s: float = 0.0) -> Path:
     return folder / PurePosixPath(scan.member).name
 
 
+def series_or_phantom(folder: Path) -> Path:
+    """Give the demo's CT series, or say why not and write a synthetic one.
+
+    Args:
+        folder: where a synthetic one is written.
+
+    Returns:
+        Folder of the series.
+    """
+    from shared_nets.data.phantom import make_phantom, write_dicom_series
+
+    try:
+        return fetch("lidc_dicom")
+    except DemoDataUnavailable as reason:
+        print(f"The demo's series is not at hand ({reason}); a synthetic one takes its place.")
+        phantom = make_phantom()
+        write_dicom_series(phantom.hu, phantom.affine, folder / "phantom")
+        return folder / "phantom"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch the named scans (all without a name) and print ``name<tab>path``."""
     parser = argparse.ArgumentParser(prog="python -m tools.demo_data", description=__doc__.splitlines()[0])

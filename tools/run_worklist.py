@@ -8,7 +8,6 @@ another process is at work.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections import Counter
@@ -27,6 +26,7 @@ from shared_nets.runtime.run_fingerprint import describe_run
 from shared_nets.runtime.run_folder import RunFolder, RunSettings, Shard
 from shared_nets.runtime.worklist import MakeWorkers, ThisProcess, Worklist
 from shared_nets.runtime.worklist_summary import write_summary
+from tools.settings import setting
 
 EXIT_STATUS_FAILED, EXIT_STATUS_NOTHING_RUN, EXIT_STATUS_IN_USE = 1, 2, 75  # 75: EX_TEMPFAIL
 
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--overlay", type=Path, action="append", default=[], help="config file laid over")
     parser.add_argument(
         "--set",
-        type=_setting,
+        type=setting,
         action="append",
         default=[],
         metavar="NAME=VALUE",
@@ -151,16 +151,6 @@ def _shard(text: str) -> Shard:
         return Shard.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def _positive(text: str) -> int:

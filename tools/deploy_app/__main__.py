@@ -25,6 +25,7 @@ from typing import Any
 
 from shared_nets.refusals import EXIT_STATUS_REFUSED, InputRefused, refusal_behind
 from tools.deploy_app.sdk import DeployUnavailable, import_sdk
+from tools.settings import setting
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXIT_STATUS_FAILED, EXIT_STATUS_NOTHING_RUN = 1, 2
@@ -112,21 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     add("-m", "--model", type=Path, help="folder of a bundle, released or not, or of several")
     add("--bundle", metavar="NAME", help="of this repository, or of the folder given as --model")
     add("--study_id", help="name of the study; default: the name of the input")
-    add("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE",
+    add("--set", type=setting, action="append", default=[], metavar="NAME=VALUE",
         help="value of the bundle's configuration, JSON or else a string; repeatable")  # fmt: skip
     levels = ("DEBUG", "INFO", "WARNING", "ERROR")
     add("-l", "--log-level", default="WARNING", choices=levels, help="below WARNING, results are logged")
     return parser
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 if __name__ == "__main__":

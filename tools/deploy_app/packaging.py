@@ -56,7 +56,8 @@ def lay_out(name: str, output_dir: Path, *, bundles: Path = REPOSITORY / "bundle
     app = output_dir / "app"
     shutil.copytree(REPOSITORY / "shared_nets", app / "shared_nets", ignore=_LEFT_BEHIND)
     (app / "tools").mkdir()
-    shutil.copy(REPOSITORY / "tools" / "__init__.py", app / "tools")
+    for module in ("__init__.py", "settings.py"):
+        shutil.copy(REPOSITORY / "tools" / module, app / "tools")
     shutil.copytree(_APP, app / "tools" / "deploy_app", ignore=_LEFT_BEHIND)
     (app / "__main__.py").write_text(_MAIN.format(name=name), encoding="utf-8")
     requirements = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8")

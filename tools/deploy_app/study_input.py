@@ -54,7 +54,12 @@ def find_study(path: Path, study_id: str | None = None) -> dict[str, Any]:
         }
         study_id = study_id or path.resolve().name
     given = {name: str(part) for name, part in parts.items() if part is not None}
-    (study,) = list_studies(**given, study_id=study_id)  # type: ignore[arg-type]
+    (study,) = list_studies(
+        image=given.get("image"),
+        mask=given.get("mask"),
+        clinical=given.get("clinical"),
+        study_id=study_id,
+    )
     return study
 
 
